@@ -35,7 +35,7 @@ def pack_matrix(matrix: Float32) -> types_pb2.Matrix:
 
 def unpack_vector(vector: types_pb2.Vector, field: str = "vector") -> Float32:
     """A float32 array of shape (dim,). Raises ValueError, naming `field`, where length and content disagree."""
-    return _read(vector.data, 1, vector.dim, vector.dtype, field)[0]
+    return _read(vector.data, 1, vector.dim, vector.dtype, field).reshape(-1)
 
 
 def unpack_matrix(matrix: types_pb2.Matrix, field: str = "vectors") -> Float32:

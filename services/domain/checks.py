@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
-class Invalid(ValueError):  # noqa: N818 - reads as what it says of a field
+class Invalid(ValueError):
     """A field of a request is malformed or beyond its limit; reaches the caller as INVALID_ARGUMENT."""
 
     def __init__(self, field: str, problem: str) -> None:

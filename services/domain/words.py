@@ -1,6 +1,7 @@
 """Words of a text as the lexical index knows them: the same at index and at query time."""
 
 import re
+import threading
 import unicodedata
 from functools import lru_cache
 
@@ -12,6 +13,8 @@ _TOKEN = re.compile(r"[一-鿿㐀-䶿]+|[^\W_]+(?:[-./'’][^\W_]+)*")
 _HAN = re.compile(r"[一-鿿㐀-䶿]")
 _INNER = re.compile(r"[-./'’]")
 _ENGLISH = snowballstemmer.stemmer("english")
+# The stemmer keeps the word it works on.
+_STEMMING = threading.Lock()
 
 
 def fold(text: str) -> str:
@@ -50,4 +53,5 @@ def stem(word: str) -> str:
     """The English stem (Porter 2, as in Snowball); words that are not English letters stay as they are."""
     if not word.isascii() or not word.isalpha():
         return word
-    return str(_ENGLISH.stemWord(word))
+    with _STEMMING:
+        return str(_ENGLISH.stemWord(word))
