@@ -34,6 +34,14 @@ REFUSED = Counter("souk_work_refused", "Calls refused for lack of room.", ["gate
 STAGE_SECONDS = Histogram("souk_stage_seconds", "Time of one stage of a request.", ["stage"], buckets=_SECONDS)
 DEGRADATIONS = Counter("souk_degradations", "Stages that something stood in for.", ["stage", "reason"])
 
+# Caches of vectors; levels: memory, redis, source, absent (remembered absences).
+CACHE_HITS = Counter("souk_cache_hits", "Keys a level answered.", ["cache", "level"])
+CACHE_MISSES = Counter("souk_cache_misses", "Keys a level was asked for and did not hold.", ["cache", "level"])
+CACHE_EVICTIONS = Counter("souk_cache_evictions", "Vectors evicted from memory.", ["cache"])
+CACHE_BYTES = Gauge("souk_cache_bytes", "Bytes of vectors held in memory.", ["cache"])
+CACHE_REDIS_ERRORS = Counter("souk_cache_redis_errors", "Calls of Redis that failed or were skipped.", ["cache", "kind"])
+CACHE_DROPPED = Counter("souk_cache_writes_dropped", "Vectors not written back to Redis.", ["cache"])
+
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
 request_id: ContextVar[str] = ContextVar("request_id", default="")

@@ -1,0 +1,1 @@
+"""Load and measurement: open-loop traffic against the running services, and benchmarks of single parts."""
