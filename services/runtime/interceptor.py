@@ -1,5 +1,7 @@
 """What every call passes on its way in: request id, trace, deadline, metrics, log, and the mapping of errors."""
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable

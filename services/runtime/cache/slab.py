@@ -48,7 +48,7 @@ class Slab:
         return self._vectors.take(rows, axis=0), rows < nowhere
 
     def put(self, keys: Sequence[Key], vectors: NDArray[np.float32]) -> None:
-        """Holds row i of `vectors` (n, dim) under keys[i]. A key held already keeps its vector: content never changes."""
+        """Holds row i of `vectors` (n, dim) under keys[i]. A key held already keeps its vector."""
         rows: list[int] = []
         taken: list[int] = []
         for at, key in enumerate(keys):
