@@ -1,0 +1,356 @@
+"""The client of Souk: async, with a sync face; numpy in and out, a deadline on every call, retries within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import grpc
+import grpc.aio
+import numpy as np
+from numpy.typing import NDArray
+
+from souk.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from souk.retriever.v1 import admin_pb2, retriever_pb2, retriever_pb2_grpc
+from souk.shop.v1 import shop_pb2, shop_pb2_grpc
+from souk.types.v1 import types_pb2
+from souk.vectors import Float32, pack_vector, unpack_matrix
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_OPTIONS = [
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+]
+_WORTH_A_RETRY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors of texts or items: float32 of shape (n, dim), one row an input."""
+
+    vectors: Float32
+    readings: Sequence[embedder_pb2.Reading]
+    space_version: str
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """Vectors of items: float32 of shape (n, dim), zeros where `present` (bool of shape (n,)) is false."""
+
+    vectors: Float32
+    present: NDArray[np.bool_]
+    space_version: str
+
+
+class RetryBudget:
+    """Retries as a share of calls, so that clients do not multiply the load of a backend in trouble.
+
+    Every call earns `share` of a retry; at most `most` are saved up.
+    """
+
+    def __init__(self, share: float = 0.1, most: float = 10.0) -> None:
+        self._share = share
+        self._most = most
+        self._saved = most
+
+    def earn(self) -> None:
+        """A call was made."""
+        self._saved = min(self._most, self._saved + self._share)
+
+    def spend(self) -> bool:
+        """Whether a retry may be made; if so it is paid for."""
+        if self._saved < 1:
+            return False
+        self._saved -= 1
+        return True
+
+
+class Client:
+    """Calls a shop's gateway and, where their addresses are given, its embedder and retriever.
+
+    `timeout` (seconds) is the deadline of every call that names none; retries happen within it. Errors are
+    grpc.aio.AioRpcError with the codes that the protos list.
+    """
+
+    def __init__(
+        self,
+        shop: str = "127.0.0.1:7100",
+        *,
+        embedder: str = "127.0.0.1:7101",
+        retriever: str = "127.0.0.1:7102",
+        timeout: float = 5.0,
+    ) -> None:
+        self._channels = [
+            grpc.aio.insecure_channel(address, options=_OPTIONS) for address in (shop, embedder, retriever)
+        ]
+        self._shop = shop_pb2_grpc.ShopStub(self._channels[0])
+        self._embedder = embedder_pb2_grpc.EmbedderStub(self._channels[1])
+        self._retriever = retriever_pb2_grpc.RetrieverStub(self._channels[2])
+        self._timeout = timeout
+        self._budget = RetryBudget()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the channels; calls under way are cancelled."""
+        for channel in self._channels:
+            await channel.close()
+
+    async def search(
+        self,
+        query: str,
+        *,
+        shopper_id: str = "",
+        page_size: int = 0,
+        page_token: str = "",
+        filter: retriever_pb2.Filter | None = None,
+        exclude: Sequence[str] = (),
+        explain: bool = False,
+        timeout: float | None = None,
+    ) -> shop_pb2.SearchResponse:
+        """Items for a query (see Shop.Search)."""
+        request = shop_pb2.SearchRequest(
+            query=query,
+            shopper_id=shopper_id,
+            page_size=page_size,
+            page_token=page_token,
+            filter=filter,
+            exclude_item_ids=exclude,
+            explain=explain,
+        )
+        return await self._call(self._shop.Search, request, timeout)
+
+    async def recommend(
+        self,
+        scene: types_pb2.Scene.ValueType,
+        *,
+        shopper_id: str = "",
+        item_ids: Sequence[str] = (),
+        page_size: int = 0,
+        page_token: str = "",
+        filter: retriever_pb2.Filter | None = None,
+        exclude: Sequence[str] = (),
+        explain: bool = False,
+        timeout: float | None = None,
+    ) -> shop_pb2.RecommendResponse:
+        """Items for a shopper and a scene (see Shop.Recommend)."""
+        request = shop_pb2.RecommendRequest(
+            shopper_id=shopper_id,
+            scene=scene,
+            item_ids=item_ids,
+            page_size=page_size,
+            page_token=page_token,
+            filter=filter,
+            exclude_item_ids=exclude,
+            explain=explain,
+        )
+        return await self._call(self._shop.Recommend, request, timeout)
+
+    async def similar(
+        self,
+        item_id: str,
+        *,
+        shopper_id: str = "",
+        page_size: int = 0,
+        page_token: str = "",
+        filter: retriever_pb2.Filter | None = None,
+        exclude: Sequence[str] = (),
+        explain: bool = False,
+        timeout: float | None = None,
+    ) -> shop_pb2.SimilarResponse:
+        """Items like one item (see Shop.Similar)."""
+        request = shop_pb2.SimilarRequest(
+            item_id=item_id,
+            shopper_id=shopper_id,
+            page_size=page_size,
+            page_token=page_token,
+            filter=filter,
+            exclude_item_ids=exclude,
+            explain=explain,
+        )
+        return await self._call(self._shop.Similar, request, timeout)
+
+    async def suggest(self, prefix: str, k: int = 0, *, timeout: float | None = None) -> shop_pb2.SuggestResponse:
+        """Completions (see Shop.Suggest)."""
+        return await self._call(self._shop.Suggest, shop_pb2.SuggestRequest(prefix=prefix, k=k), timeout)
+
+    async def record_events(
+        self, events: Sequence[types_pb2.Event], *, timeout: float | None = None
+    ) -> shop_pb2.RecordEventsResponse:
+        """Writes events; their event ids make a retry harmless (see Shop.RecordEvents)."""
+        return await self._call(self._shop.RecordEvents, shop_pb2.RecordEventsRequest(events=events), timeout)
+
+    async def upsert_items(
+        self,
+        items: Sequence[types_pb2.Item],
+        *,
+        wait: admin_pb2.Wait.ValueType = admin_pb2.WAIT_COMMITTED,
+        timeout: float | None = None,
+    ) -> Sequence[admin_pb2.WriteResult]:
+        """Writes up to 1,000 items; retried only if every item names its revision (see Shop.UpsertItems)."""
+        request = shop_pb2.UpsertItemsRequest(items=items, wait=wait)
+        idempotent = all(item.revision for item in items)
+        return (await self._call(self._shop.UpsertItems, request, timeout, idempotent)).results
+
+    async def delete_items(
+        self, items: Sequence[admin_pb2.ItemRef], *, timeout: float | None = None
+    ) -> Sequence[admin_pb2.WriteResult]:
+        """Takes items out; retried only if every item names its revision (see Shop.DeleteItems)."""
+        request = shop_pb2.DeleteItemsRequest(items=items)
+        idempotent = all(item.revision for item in items)
+        return (await self._call(self._shop.DeleteItems, request, timeout, idempotent)).results
+
+    async def get_item(self, item_id: str, *, timeout: float | None = None) -> types_pb2.Item:
+        """One item (see Shop.GetItem)."""
+        return (await self._call(self._shop.GetItem, shop_pb2.GetItemRequest(item_id=item_id), timeout)).item
+
+    async def embed(
+        self,
+        inputs: Sequence[str | types_pb2.Item],
+        *,
+        role: embedder_pb2.Role.ValueType = embedder_pb2.ROLE_UNSPECIFIED,
+        timeout: float | None = None,
+    ) -> Embeddings:
+        """Vectors of texts and items in the content space, from the embedder itself."""
+        request = embedder_pb2.EmbedRequest(
+            inputs=[
+                embedder_pb2.Input(text=one) if isinstance(one, str) else embedder_pb2.Input(item=one) for one in inputs
+            ],
+            options=embedder_pb2.Options(role=role),
+        )
+        answer = await self._call(self._embedder.Embed, request, timeout)
+        return Embeddings(unpack_matrix(answer.vectors), answer.readings, answer.space_version)
+
+    async def vectors(
+        self,
+        item_ids: Sequence[str],
+        space: types_pb2.Space.ValueType = types_pb2.SPACE_CONTENT,
+        *,
+        timeout: float | None = None,
+    ) -> ItemVectors:
+        """Vectors of items as the retriever holds them."""
+        request = retriever_pb2.GetVectorsRequest(item_ids=item_ids, space=space)
+        answer = await self._call(self._retriever.GetVectors, request, timeout)
+        present = np.array([p == retriever_pb2.PRESENCE_PRESENT for p in answer.presence], dtype=bool)
+        return ItemVectors(unpack_matrix(answer.vectors), present, answer.space_version)
+
+    async def nearest(
+        self,
+        vector: Float32,
+        k: int,
+        space: types_pb2.Space.ValueType = types_pb2.SPACE_CONTENT,
+        *,
+        filter: retriever_pb2.Filter | None = None,
+        exact: bool = False,
+        timeout: float | None = None,
+    ) -> types_pb2.CandidateColumns:
+        """Items near a vector of shape (dim,), from the retriever itself."""
+        leg = retriever_pb2.Leg(name="vector", vector=retriever_pb2.VectorLeg(space=space, vector=pack_vector(vector)))
+        request = retriever_pb2.SearchRequest(legs=[leg], k=k, filter=filter, exact=exact)
+        return (await self._call(self._retriever.Search, request, timeout)).candidates
+
+    async def info(
+        self, *, timeout: float | None = None
+    ) -> tuple[embedder_pb2.GetInfoResponse, retriever_pb2.GetInfoResponse]:
+        """What the embedder and the retriever hold and serve."""
+        return (
+            await self._call(self._embedder.GetInfo, embedder_pb2.GetInfoRequest(), timeout),
+            await self._call(self._retriever.GetInfo, retriever_pb2.GetInfoRequest(), timeout),
+        )
+
+    async def _call(
+        self, method: Callable[..., Awaitable[R]], request: Any, timeout: float | None, idempotent: bool = True
+    ) -> R:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (self._timeout if timeout is None else timeout)
+        pause = 0.05
+        self._budget.earn()
+        while True:
+            try:
+                return await method(request, timeout=max(0.001, end - loop.time()))
+            except grpc.aio.AioRpcError as error:
+                pause *= random.uniform(1.5, 2.5)
+                again = idempotent and error.code() in _WORTH_A_RETRY and loop.time() + pause < end
+                if not again or not self._budget.spend():
+                    raise
+            await asyncio.sleep(pause)
+
+
+def _sync(
+    method: Callable[Concatenate[Client, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[SyncClient, P], R]:
+    @functools.wraps(method)
+    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._run(method(self._client, *args, **kwargs))
+
+    return call
+
+
+class SyncClient:
+    """The same calls for code without an event loop; may be used from several threads."""
+
+    def __init__(
+        self,
+        shop: str = "127.0.0.1:7100",
+        *,
+        embedder: str = "127.0.0.1:7101",
+        retriever: str = "127.0.0.1:7102",
+        timeout: float = 5.0,
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="souk-client", daemon=True)
+        self._thread.start()
+
+        async def connect() -> Client:
+            return Client(shop, embedder=embedder, retriever=retriever, timeout=timeout)
+
+        self._client = self._run(connect())
+
+    def _run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def __enter__(self) -> SyncClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channels and ends the thread."""
+        self._run(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._loop.close()
+
+    search = _sync(Client.search)
+    recommend = _sync(Client.recommend)
+    similar = _sync(Client.similar)
+    suggest = _sync(Client.suggest)
+    record_events = _sync(Client.record_events)
+    upsert_items = _sync(Client.upsert_items)
+    delete_items = _sync(Client.delete_items)
+    get_item = _sync(Client.get_item)
+    embed = _sync(Client.embed)
+    vectors = _sync(Client.vectors)
+    nearest = _sync(Client.nearest)
+    info = _sync(Client.info)
