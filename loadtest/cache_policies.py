@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from services.runtime.cache import Slab
-
 Stream = NDArray[np.int64]
 KEYS = 20_000
 WARM_UP = 0.25  # share of a stream that fills the cache and is not counted
@@ -224,29 +222,12 @@ class WTinyLFU:
             self._counted //= 2
 
 
-class Shipped:
-    """The slab that serves, asked for one key at a time."""
-
-    _VECTOR = np.ones((1, 1), np.float32)
-
-    def __init__(self, capacity: int) -> None:
-        self._slab = Slab(capacity, 1)
-
-    def access(self, key: int) -> bool:
-        name = [str(key)]
-        held = bool(self._slab.gather(name)[1][0])
-        if not held:
-            self._slab.put(name, self._VECTOR)
-        return held
-
-
 POLICIES: dict[str, Callable[[int], Policy]] = {
     "random": Random,
     "LRU": LRU,
     "SIEVE": Sieve,
     "S3-FIFO": S3FIFO,
     "W-TinyLFU": WTinyLFU,
-    "the slab": Shipped,
 }
 
 
