@@ -42,6 +42,26 @@ CACHE_BYTES = Gauge("souk_cache_bytes", "Bytes of vectors held in memory.", ["ca
 CACHE_REDIS_ERRORS = Counter("souk_cache_redis_errors", "Calls of Redis that failed or were skipped.", ["cache", "kind"])
 CACHE_DROPPED = Counter("souk_cache_writes_dropped", "Vectors not written back to Redis.", ["cache"])
 
+# Embedder.
+EMBED_QUEUED = Gauge("souk_embed_queued", "Inputs waiting for a batch.")
+EMBED_BATCH_SIZE = Histogram("souk_embed_batch_size", "Inputs of a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
+EMBED_TOKENS = Counter("souk_embed_tokens", "Tokens computed, padding aside.")
+EMBED_PADDING = Counter("souk_embed_padding_tokens", "Tokens of padding computed beside them.")
+EMBED_SECONDS = Histogram("souk_embed_batch_seconds", "Time the model takes for a batch.", buckets=_SECONDS)
+EMBED_DROPPED = Counter("souk_embed_dropped", "Inputs dropped before the compute.", ["reason"])
+EMBED_FAILED_BATCHES = Counter("souk_embed_failed_batches", "Batches the model failed on.")
+
+# Retriever: the catalogue, its vectors and its followers.
+CATALOGUE_SEQUENCE = Gauge("souk_catalogue_sequence", "Sequence number of the last change committed.")
+CATALOGUE_QUEUED = Gauge("souk_catalogue_queued_items", "Items waiting to be written.")
+CATALOGUE_COMMIT_SECONDS = Histogram("souk_catalogue_commit_seconds", "Time of one commit.", buckets=_SECONDS)
+CATALOGUE_COMMIT_CHANGES = Histogram(
+    "souk_catalogue_commit_changes", "Changes of one commit.", buckets=(1, 4, 16, 64, 256, 1024, 4096)
+)
+VECTORS_MADE = Counter("souk_vectors_made", "Item vectors made and kept.", ["covered"])
+VECTOR_FAILURES = Counter("souk_vector_failures", "Batches of items that could not be embedded.", ["code"])
+FOLLOWER_LAG = Gauge("souk_follower_lag_changes", "Changes of the primary not yet applied here.")
+
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
 request_id: ContextVar[str] = ContextVar("request_id", default="")
