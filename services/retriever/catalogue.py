@@ -20,7 +20,13 @@ from services.domain.checks import Invalid, check_id, check_item
 from services.retriever.changes import AppliedChange
 from services.retriever.writes import SpaceKey, Transaction, from_column, read_vector
 from services.runtime.errors import FailedPrecondition, Overloaded, Unavailable
-from services.runtime.telemetry import log
+from services.runtime.telemetry import (
+    CATALOGUE_COMMIT_CHANGES,
+    CATALOGUE_COMMIT_SECONDS,
+    CATALOGUE_QUEUED,
+    CATALOGUE_SEQUENCE,
+    log,
+)
 from souk.retriever.v1 import admin_pb2
 from souk.types.v1 import types_pb2
 
@@ -155,6 +161,7 @@ class Catalogue:
                 )
             self._queue.append(job)
             self._queued += size
+            CATALOGUE_QUEUED.set(self._queued)
             self._wake.notify()
         return job.done
 
@@ -206,6 +213,7 @@ class Catalogue:
                 jobs.append(self._queue.popleft())
                 size += jobs[-1].size
             self._queued -= size
+            CATALOGUE_QUEUED.set(self._queued)
             return jobs
 
     def _commit(self, jobs: list[_Job[Any]]) -> None:
@@ -234,6 +242,7 @@ class Catalogue:
             job.done.set_result(answer)
 
     def _run(self, jobs: list[_Job[Any]]) -> tuple[Transaction, list[Any]]:
+        began = time.perf_counter()
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             transaction = Transaction(self._writer, self._head, self._spaces, datetime.now(UTC))
@@ -245,6 +254,9 @@ class Catalogue:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             raise
+        CATALOGUE_COMMIT_SECONDS.observe(time.perf_counter() - began)
+        CATALOGUE_COMMIT_CHANGES.observe(len(transaction.changes))
+        CATALOGUE_SEQUENCE.set(transaction.head)
         return transaction, answers
 
     def _probe(self) -> None:
@@ -294,9 +306,14 @@ class Catalogue:
         return [found.get(item_id) for item_id in ids], head
 
     def changes(
-        self, after: int, versions: Sequence[str] = (), max_changes: int = 1_000, max_bytes: int = 1 << 20
+        self,
+        after: int,
+        versions: Sequence[str] | None = (),
+        items: bool = True,
+        max_changes: int = 1_000,
+        max_bytes: int = 1 << 20,
     ) -> ChangePage:
-        """Latest states with a sequence above `after`, with the vectors of the space versions named.
+        """Latest states with a sequence above `after`, with the vectors of the space versions named (None: of all).
 
         Raises Invalid where `after` is ahead of the catalogue. Ends a page at the first bound it meets, never between
         changes of one sequence number.
@@ -311,7 +328,7 @@ class Catalogue:
                 )
             changes: list[AppliedChange] = []
             size = 0
-            for sequence, content, change in _merged(db, after, versions):
+            for sequence, content, change in _merged(db, after, versions, items):
                 full = len(changes) >= max_changes or size >= max_bytes
                 if full and sequence != changes[-1].sequence:
                     return ChangePage(changes, head, complete=False)
@@ -329,6 +346,17 @@ class Catalogue:
                 (after_key, version, limit),
             ).fetchall()
         return [item_id for _, item_id in rows], rows[-1][0] if len(rows) == limit else None
+
+    def lacking(self, version: str, ids: Sequence[str]) -> set[str]:
+        """Which of the items held lack a vector of the space version."""
+        marks = ",".join("?" * len(ids))
+        with self._reading() as db:
+            rows = db.execute(
+                f"SELECT i.id FROM items i WHERE i.id IN ({marks}) AND i.item IS NOT NULL AND NOT EXISTS "
+                "(SELECT 1 FROM vectors v JOIN spaces s ON s.key = v.space WHERE v.item = i.key AND s.version = ?)",
+                (*ids, version),
+            ).fetchall()
+        return {item_id for (item_id,) in rows}
 
     def backup(self, target: Path) -> tuple[int, int]:
         """Copies the catalogue as it stands into a new file; returns its last change and how many items it holds."""
@@ -360,13 +388,14 @@ class Catalogue:
             connection.execute("COMMIT")
 
 
-def _merged(db: sqlite3.Connection, after: int, versions: Sequence[str]) -> Iterator[tuple[int, int, AppliedChange]]:
+def _merged(
+    db: sqlite3.Connection, after: int, versions: Sequence[str] | None, items: bool
+) -> Iterator[tuple[int, int, AppliedChange]]:
     """Changes above `after` in order of sequence, items before their vectors, with their size in bytes."""
-    streams = [_item_changes(db, after)]
-    for version in versions:
-        row = db.execute("SELECT key, space FROM spaces WHERE version = ?", (version,)).fetchone()
-        if row is not None:
-            streams.append(_vector_changes(db, after, row[0], row[1], version))
+    streams = [_item_changes(db, after)] if items else []
+    for key, version, space in db.execute("SELECT key, version, space FROM spaces").fetchall():
+        if versions is None or version in versions:
+            streams.append(_vector_changes(db, after, key, space, version))
     return heapq.merge(*streams, key=lambda change: change[0])
 
 

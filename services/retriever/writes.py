@@ -150,6 +150,13 @@ class Transaction:
         """Notes that nothing is missing up to `head`, though the last changes before it are not for this process."""
         self.head = max(self.head, head)
 
+    def announce(self, vectors: Sequence[AppliedChange]) -> None:
+        """Tells of vectors once more, where they still count, for an index that did not hold their space before."""
+        for change in vectors:
+            held = self._held(change.item_id)
+            if held is not None and held.item is not None and held.revision == change.revision:
+                self.changes.append(change)
+
     def drop_vectors(self, version: str, limit: int) -> int:
         """Removes up to `limit` vectors of a space version; returns how many there were."""
         cursor = self._db.execute(
@@ -228,6 +235,12 @@ class Transaction:
             return
         vector = unpack_vector(change.vector) if change.HasField("vector") else None
         made = MadeVector(change.item_id, change.revision, vector)
+        known = self._db.execute(
+            "SELECT v.sequence FROM vectors v JOIN spaces s ON s.key = v.space WHERE v.item = ? AND s.version = ?",
+            (held.key, change.space_version),
+        ).fetchone()
+        if known is not None and known[0] >= sequence:
+            return
         self._write_vector(held.key, made, change.space, change.space_version, sequence)
 
     def _write_vector(
