@@ -40,6 +40,11 @@ class GenerationsStub:
                 request_serializer=souk_dot_types_dot_v1_dot_generations__pb2.PrepareRequest.SerializeToString,
                 response_deserializer=souk_dot_types_dot_v1_dot_generations__pb2.PrepareResponse.FromString,
                 _registered_method=True)
+        self.Switch = channel.unary_unary(
+                '/souk.types.v1.Generations/Switch',
+                request_serializer=souk_dot_types_dot_v1_dot_generations__pb2.SwitchRequest.SerializeToString,
+                response_deserializer=souk_dot_types_dot_v1_dot_generations__pb2.SwitchResponse.FromString,
+                _registered_method=True)
         self.Retire = channel.unary_unary(
                 '/souk.types.v1.Generations/Retire',
                 request_serializer=souk_dot_types_dot_v1_dot_generations__pb2.RetireRequest.SerializeToString,
@@ -69,6 +74,16 @@ class GenerationsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Switch(self, request, context):
+        """Makes a loaded generation the one that serves requests which name none. Safe to repeat. At the gateway: pins every
+        request that arrives from now on to it; requests under way end with the one they began with.
+        INVALID_ARGUMENT     a field is malformed: mend the request.
+        FAILED_PRECONDITION  it is not loaded and ready (at the gateway: by every process): Prepare it first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Retire(self, request, context):
         """Lets a generation go; requests under way with it end first. Safe to repeat.
         INVALID_ARGUMENT     a field is malformed: mend the request.
@@ -92,6 +107,11 @@ def add_GenerationsServicer_to_server(servicer, server):
                     servicer.Prepare,
                     request_deserializer=souk_dot_types_dot_v1_dot_generations__pb2.PrepareRequest.FromString,
                     response_serializer=souk_dot_types_dot_v1_dot_generations__pb2.PrepareResponse.SerializeToString,
+            ),
+            'Switch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Switch,
+                    request_deserializer=souk_dot_types_dot_v1_dot_generations__pb2.SwitchRequest.FromString,
+                    response_serializer=souk_dot_types_dot_v1_dot_generations__pb2.SwitchResponse.SerializeToString,
             ),
             'Retire': grpc.unary_unary_rpc_method_handler(
                     servicer.Retire,
@@ -132,6 +152,33 @@ class Generations:
             '/souk.types.v1.Generations/Prepare',
             souk_dot_types_dot_v1_dot_generations__pb2.PrepareRequest.SerializeToString,
             souk_dot_types_dot_v1_dot_generations__pb2.PrepareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Switch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/souk.types.v1.Generations/Switch',
+            souk_dot_types_dot_v1_dot_generations__pb2.SwitchRequest.SerializeToString,
+            souk_dot_types_dot_v1_dot_generations__pb2.SwitchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,12 @@ class GenerationsStub:
       RESOURCE_EXHAUSTED   as many generations as the process may hold are loaded: Retire one.
       DEADLINE_EXCEEDED    still loading: it goes on, call again to wait for it.
     """
+    Switch: _grpc.UnaryUnaryMultiCallable[_generations_pb2.SwitchRequest, _generations_pb2.SwitchResponse]
+    """Makes a loaded generation the one that serves requests which name none. Safe to repeat. At the gateway: pins every
+    request that arrives from now on to it; requests under way end with the one they began with.
+      INVALID_ARGUMENT     a field is malformed: mend the request.
+      FAILED_PRECONDITION  it is not loaded and ready (at the gateway: by every process): Prepare it first.
+    """
     Retire: _grpc.UnaryUnaryMultiCallable[_generations_pb2.RetireRequest, _generations_pb2.RetireResponse]
     """Lets a generation go; requests under way with it end first. Safe to repeat.
       INVALID_ARGUMENT     a field is malformed: mend the request.
@@ -63,6 +69,12 @@ class GenerationsAsyncStub(GenerationsStub):
                            served goes on.
       RESOURCE_EXHAUSTED   as many generations as the process may hold are loaded: Retire one.
       DEADLINE_EXCEEDED    still loading: it goes on, call again to wait for it.
+    """
+    Switch: _aio.UnaryUnaryMultiCallable[_generations_pb2.SwitchRequest, _generations_pb2.SwitchResponse]  # type: ignore[assignment]
+    """Makes a loaded generation the one that serves requests which name none. Safe to repeat. At the gateway: pins every
+    request that arrives from now on to it; requests under way end with the one they began with.
+      INVALID_ARGUMENT     a field is malformed: mend the request.
+      FAILED_PRECONDITION  it is not loaded and ready (at the gateway: by every process): Prepare it first.
     """
     Retire: _aio.UnaryUnaryMultiCallable[_generations_pb2.RetireRequest, _generations_pb2.RetireResponse]  # type: ignore[assignment]
     """Lets a generation go; requests under way with it end first. Safe to repeat.
@@ -88,6 +100,18 @@ class GenerationsServicer(metaclass=_abc_1.ABCMeta):
                                served goes on.
           RESOURCE_EXHAUSTED   as many generations as the process may hold are loaded: Retire one.
           DEADLINE_EXCEEDED    still loading: it goes on, call again to wait for it.
+        """
+
+    @_abc_1.abstractmethod
+    def Switch(
+        self,
+        request: _generations_pb2.SwitchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generations_pb2.SwitchResponse, _abc.Awaitable[_generations_pb2.SwitchResponse]]:
+        """Makes a loaded generation the one that serves requests which name none. Safe to repeat. At the gateway: pins every
+        request that arrives from now on to it; requests under way end with the one they began with.
+          INVALID_ARGUMENT     a field is malformed: mend the request.
+          FAILED_PRECONDITION  it is not loaded and ready (at the gateway: by every process): Prepare it first.
         """
 
     @_abc_1.abstractmethod

@@ -220,6 +220,8 @@ class _DegradationReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deg
     """What had been kept for this request is gone."""
     DEGRADATION_REASON_PENDING: _DegradationReason.ValueType  # 7
     """The item has no vector yet."""
+    DEGRADATION_REASON_NOTHING_FOUND: _DegradationReason.ValueType  # 8
+    """Nothing matched what was asked for."""
 
 class DegradationReason(_DegradationReason, metaclass=_DegradationReasonEnumTypeWrapper):
     """Why a stage did not do its part."""
@@ -240,6 +242,8 @@ DEGRADATION_REASON_EXPIRED: DegradationReason.ValueType  # 6
 """What had been kept for this request is gone."""
 DEGRADATION_REASON_PENDING: DegradationReason.ValueType  # 7
 """The item has no vector yet."""
+DEGRADATION_REASON_NOTHING_FOUND: DegradationReason.ValueType  # 8
+"""Nothing matched what was asked for."""
 Global___DegradationReason: _TypeAlias = DegradationReason  # noqa: Y015
 
 @_typing.final

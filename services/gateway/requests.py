@@ -1,0 +1,68 @@
+"""Checks of what callers of the shop send, before anything is asked of other processes."""
+
+from collections.abc import Sequence
+
+from services.domain.checks import check_attributes, check_count, check_id, check_range, check_text
+from souk.retriever.v1 import retriever_pb2
+from souk.shop.v1 import shop_pb2
+
+DEFAULT_PAGE_SIZE = 20
+MAX_PAGE_SIZE = 100
+MAX_QUERY_BYTES = 512
+MAX_EXCLUDED = 1000
+MAX_TOKEN_CHARACTERS = 8192
+
+
+def check_search(request: shop_pb2.SearchRequest) -> None:
+    """Raises Invalid."""
+    check_text(request.query, "query", MAX_QUERY_BYTES)
+    _check_listing(request)
+
+
+def check_similar(request: shop_pb2.SimilarRequest) -> None:
+    """Raises Invalid."""
+    check_id(request.item_id, "item_id")
+    _check_listing(request)
+
+
+def check_recommend(request: shop_pb2.RecommendRequest) -> None:
+    """Raises Invalid."""
+    check_range(request.scene, "scene", 2, 8)
+    check_count(request.item_ids, "item_ids", 0, 100)
+    _check_ids(request.item_ids, "item_ids")
+    check_attributes(request.shopper_attributes, "shopper_attributes", 32)
+    _check_listing(request)
+
+
+def check_suggest(request: shop_pb2.SuggestRequest) -> None:
+    """Raises Invalid."""
+    check_text(request.prefix, "prefix", 128)
+    check_range(request.k, "k", 0, 50)
+
+
+def check_batch(values: Sequence[object], field: str) -> None:
+    """A batch of writes: 1 to 1,000. Raises Invalid."""
+    check_count(values, field, 1, 1000)
+
+
+def _check_listing(request: shop_pb2.SearchRequest | shop_pb2.SimilarRequest | shop_pb2.RecommendRequest) -> None:
+    if request.shopper_id:
+        check_id(request.shopper_id, "shopper_id")
+    check_range(request.page_size, "page_size", 0, MAX_PAGE_SIZE)
+    check_text(request.page_token, "page_token", MAX_TOKEN_CHARACTERS, allow_empty=True)
+    check_count(request.exclude_item_ids, "exclude_item_ids", 0, MAX_EXCLUDED)
+    _check_ids(request.exclude_item_ids, "exclude_item_ids")
+
+
+def _check_ids(ids: Sequence[str], field: str) -> None:
+    for i, item_id in enumerate(ids):
+        check_id(item_id, f"{field}[{i}]")
+
+
+def allowed(user: retriever_pb2.Filter, out_of_stock: bool) -> retriever_pb2.Filter:
+    """The caller's filter (first, so that paths in errors can be told back) and what the shop never shows."""
+    filters = [user] if user.WhichOneof("node") else []
+    filters.append(retriever_pb2.Filter(visible=True))
+    if not out_of_stock:
+        filters.append(retriever_pb2.Filter(in_stock=True))
+    return retriever_pb2.Filter(all=retriever_pb2.FilterList(filters=filters))

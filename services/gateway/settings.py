@@ -1,0 +1,35 @@
+"""Settings of the gateway."""
+
+import secrets
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+
+from services.runtime.settings import Settings
+
+
+class GatewaySettings(Settings):
+    """Where the other processes are, and how an answer is put together."""
+
+    service: ClassVar[str] = "gateway"
+
+    port: int = Field(7100, ge=1, le=65535, description="Port of the shop's API.")
+    metrics_port: int = Field(8100, ge=0, le=65535, description="Port of the Prometheus page; 0 switches it off.")
+    embedder: str = Field("127.0.0.1:7101", description="host:port of the embedder.")
+    retriever: str = Field("127.0.0.1:7102", description="host:port of the retriever that takes writes.")
+    followers: tuple[str, ...] = Field((), description="host:port of followers, asked when the primary fails (JSON).")
+    coldstart: str | None = Field(None, description="host:port of coldstart; absent: nobody's events are known.")
+    page_key: SecretStr = Field(
+        default_factory=lambda: SecretStr(secrets.token_hex(32)),
+        min_length=16,
+        description="Signs page tokens; give all gateways of a shop the same. Absent: a new one at every start.",
+    )
+    page_ttl_seconds: int = Field(600, ge=1, le=86400, description="How long a ranked list is kept for its next pages.")
+    default_seconds: float = Field(2.0, gt=0, le=30, description="Time for an answer whose caller sets no deadline.")
+    candidates: int = Field(200, ge=20, le=1000, description="Candidates per answer: all its pages come from them.")
+    words_weight: float = Field(
+        0.5, ge=0, le=1, description="Share of words in the score of a search; the vector has the rest."
+    )
+    out_of_stock: bool = Field(False, description="Show items that cannot be sold now.")
+    running: int = Field(64, ge=1, le=10000, description="Requests that run at once.")
+    waiting: int = Field(512, ge=0, le=100000, description="Requests that may wait; beyond it callers are refused.")
