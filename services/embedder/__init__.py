@@ -1,0 +1,1 @@
+"""Texts and items -> content vectors. Start with service.py; models.py has the path of one request."""

@@ -1,0 +1,1 @@
+"""The bundle: every artefact trained together, under one manifest."""

@@ -1,0 +1,29 @@
+"""`python -m training bundle`: the bundle on the command line."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from services.domain.bundle import BundleError
+from training.bundle.bundle import AssembleError, assemble
+
+app = typer.Typer()
+
+
+@app.command("bundle")
+def bundle(
+    encoder: Annotated[Path, typer.Option(help="Directory that `encoder export` wrote.")],
+    out: Annotated[Path, typer.Option(help="New directory for the bundle.")],
+) -> None:
+    """Assemble what was trained into one bundle that the services can serve."""
+    console = Console()
+    try:
+        with console.status("copying and sealing"):
+            made = assemble(encoder, out)
+    except (AssembleError, BundleError) as error:
+        console.print(f"[red]refused:[/red] {error}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    console.print(f"generation {made.generation[:12]} -> {made.path}", soft_wrap=True)
+    console.print(f"next: SOUK_BUNDLE={made.path} python -m services.embedder", soft_wrap=True)
