@@ -1,0 +1,44 @@
+"""Answers of the shop as people read them in a terminal."""
+
+from collections.abc import Iterable
+
+from rich.markup import escape
+from rich.table import Table
+
+from souk.shop.v1 import shop_pb2
+from souk.types.v1 import types_pb2
+
+
+def hits_table(hits: Iterable[shop_pb2.Hit], explain: bool = False) -> Table:
+    """Hits for people to read."""
+    table = Table("#", "item", "title", "brand", "category", "price", "stock", "score", box=None, pad_edge=False)
+    if explain:
+        table.add_column("why")
+    for hit in hits:
+        row = [
+            str(hit.position + 1),
+            escape(hit.item_id),
+            escape(hit.title[:60]),
+            escape(hit.brand),
+            escape(hit.category.rsplit(" > ", 1)[-1]),
+            f"{hit.price:.2f} {hit.currency}" if hit.HasField("price") else "",
+            str(hit.stock) if hit.HasField("stock") else "",
+            f"{hit.score:.3f}",
+        ]
+        if explain:
+            legs = ", ".join(f"{name} {score:.2f}" for name, score in sorted(hit.leg_scores.items()))
+            row.append(f"{'; '.join(hit.reasons)} ({legs})")
+        table.add_row(*row)
+    return table
+
+
+def info_line(info: shop_pb2.AnswerInfo) -> str:
+    """Where the time went and what stood in, in one or two lines."""
+    stages = " · ".join(f"{timing.stage} {timing.duration_us / 1000:.1f} ms" for timing in info.timings)
+    line = f"[dim]{stages} · generation {info.generation[:12]} · request {info.request_id[:12]}[/dim]"
+    for one in info.degradations:
+        reason = (
+            types_pb2.DegradationReason.Name(one.reason).removeprefix("DEGRADATION_REASON_").lower().replace("_", " ")
+        )
+        line += f"\n[yellow]{one.stage}: {reason}; instead: {one.substitute}[/yellow]"
+    return line
