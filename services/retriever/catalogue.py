@@ -84,7 +84,10 @@ class Catalogue:
     """
 
     def __init__(self, directory: Path, queue_items: int = 20_000) -> None:
-        """Opens or creates the catalogue. Raises CatalogueError."""
+        """Opens or creates the catalogue. Raises CatalogueError.
+
+        `whole` says whether what was found is all of the catalogue it was copied from.
+        """
         self._directory = directory
         self._queue_items = queue_items
         self._lock_file = _lock(directory)
@@ -94,6 +97,7 @@ class Catalogue:
             os.close(self._lock_file)
             raise
         self.identity: str = _meta(self._writer, "identity")
+        self.whole: bool = _meta(self._writer, "whole") == 1
         self._head: int = _meta(self._writer, "head")
         self._spaces: tuple[SpaceKey, ...] = ()
         self._committed: Committed = lambda _changes, _head: None
@@ -486,7 +490,7 @@ def _open(directory: Path) -> sqlite3.Connection:
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    values = {"head": 0, "identity": uuid.uuid4().hex, "probe": 0}
+    values = {"head": 0, "identity": uuid.uuid4().hex, "whole": 1, "probe": 0}
     inserts = "".join(f"INSERT INTO meta VALUES ('{name}', {value!r});\n" for name, value in values.items())
     connection.executescript(
         f"BEGIN IMMEDIATE;\n{_SCHEMA}{inserts}PRAGMA application_id = {_APPLICATION_ID};\n"

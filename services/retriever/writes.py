@@ -150,6 +150,10 @@ class Transaction:
         """Notes that nothing is missing up to `head`, though the last changes before it are not for this process."""
         self.head = max(self.head, head)
 
+    def mark_whole(self, whole: bool) -> None:
+        """Remembers whether a copy of another catalogue is complete up to `head`."""
+        self._db.execute("UPDATE meta SET value = ? WHERE name = 'whole'", (int(whole),))
+
     def announce(self, vectors: Sequence[AppliedChange]) -> None:
         """Tells of vectors once more, where they still count, for an index that did not hold their space before."""
         for change in vectors:
@@ -170,6 +174,7 @@ class Transaction:
         """Empties the catalogue, to begin again from another primary's history."""
         self._db.execute("DELETE FROM vectors")
         self._db.execute("DELETE FROM items")
+        self.mark_whole(False)
         self.head = 0
 
     def _next(self) -> int:
