@@ -1,0 +1,1 @@
+"""Data for training: the canonical dataset, loaders of real data, and the generated shop."""

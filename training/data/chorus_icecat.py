@@ -1,0 +1,123 @@
+"""Chorus/Icecat, an electronics catalogue with graded queries, as a canonical dataset."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from services.domain.checks import Invalid, check_item
+from souk.dataset import item_row
+from souk.types.v1 import types_pb2
+from training.data.canonical import DatasetWriter, Info
+
+_MAX_ATTRIBUTES = 64
+_MAX_VALUE_BYTES = 256
+_MAX_NAME_BYTES = 64
+_BATCH = 2000
+
+
+def load(source: Path, out: Path) -> None:
+    """Load `source` into the dataset directory `out`. Raises FileNotFoundError, DatasetError."""
+    info = Info(
+        name="chorus-icecat",
+        version="1",
+        origin="Chorus product data set from Open Icecat, with the Broad Query Set ratings",
+        licence="Apache-2.0 (judgements); Open Content License of Icecat (products)",
+        notes=(
+            "brand is the supplier, category the product type where there is one",
+            "prices are in cents of a currency that the source does not name: taken as US dollars",
+        ),
+    )
+    products, ratings = source / "products.jsonl.gz", source / "Broad_Query_Set_rated.csv"
+    for path in (products, ratings):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+    with DatasetWriter(out, info) as writer:
+        known = _load_products(products, writer)
+        _load_ratings(ratings, known, writer)
+
+
+def _load_products(path: Path, writer: DatasetWriter) -> set[str]:
+    known: set[str] = set()
+    batch: list[dict[str, Any]] = []
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            item = _item(json.loads(line), writer)
+            try:
+                check_item(item, "item")
+            except Invalid as invalid:
+                writer.drop("items", f"{invalid.field}: over its limit or malformed", 1)
+                continue
+            if item.id in known:
+                writer.drop("items", "id seen before", 1)
+                continue
+            known.add(item.id)
+            batch.append(item_row(item))
+            if len(batch) == _BATCH:
+                writer.write("items", batch)
+                batch = []
+    if batch:
+        writer.write("items", batch)
+    return known
+
+
+def _item(product: dict[str, Any], writer: DatasetWriter) -> types_pb2.Item:
+    item = types_pb2.Item(
+        id=product["id"],
+        revision=1,
+        title=product["title"],
+        description=product.get("short_description", ""),
+        brand=product["supplier"],
+        price=product["price"] / 100,
+        currency="USD",
+        image_url=product["img_high"],
+    )
+    item.created_at.FromJsonString(product["date_released"])
+    kind = str(product.get("attr_t_product_type", "")).replace(">", "/").strip()
+    # One product type in the source is a number, which names nothing.
+    if kind and not kind.isdigit():
+        item.category_path.append(kind)
+    # Short values first: where there are too many, what goes is the long lists of compatible devices.
+    named = sorted(
+        (_attribute(name, value) for name, value in product.items() if name.startswith("attr_")), key=_length
+    )
+    for name, text in [("model", product["name"]), ("ean", product["ean"][0] if product["ean"] else ""), *named]:
+        if not text or len(name.encode()) > _MAX_NAME_BYTES:
+            writer.drop("attributes", "empty, or the name is over 64 bytes", 1)
+        elif len(text.encode()) > _MAX_VALUE_BYTES:
+            writer.drop("attributes", "value over 256 bytes", 1)
+        elif len(item.attributes) == _MAX_ATTRIBUTES:
+            writer.drop("attributes", "beyond the 64 of an item", 1)
+        elif all(name != one.name for one in item.attributes):
+            item.attributes.add(name=name, values=[text])
+        else:
+            writer.drop("attributes", "name seen before in the item", 1)
+    return item
+
+
+def _attribute(name: str, value: Any) -> tuple[str, str]:
+    """Name without the type prefix, value as text: whole numbers without a point, truth as yes and no."""
+    words = name.split("_", 2)[2].strip("_").replace("__", " ").replace("_", " ")
+    if isinstance(value, bool):
+        return words, "yes" if value else "no"
+    return words, f"{value:g}" if isinstance(value, float) else str(value).strip()
+
+
+def _length(attribute: tuple[str, str]) -> int:
+    return len(attribute[1])
+
+
+def _load_ratings(path: Path, known: set[str], writer: DatasetWriter) -> None:
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    with path.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            key = (row["query"], row["docid"])
+            if row["docid"] not in known:
+                writer.drop("judgements", "item is not in the catalogue", 1)
+            elif key in rows:
+                writer.drop("judgements", "pair judged before", 1)
+            else:
+                grade = int(row["rating"])
+                rows[key] = {"query": row["query"], "item_id": row["docid"], "grade": grade, "language": "en"}
+    writer.write("judgements", list(rows.values()))
