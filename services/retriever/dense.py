@@ -1,0 +1,397 @@
+"""The vectors of one space version: an immutable FAISS base, an exact delta, and the slot of the item of each row.
+
+HNSW cannot take rows out: a row whose item changed or left stays and is passed over, until `build` makes a new base
+beside the old one. Readers hold a `DenseView`, which no write changes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import faiss as faiss_module
+import numpy as np
+from numpy.typing import NDArray
+
+from services.retriever.columns import NOBODY, ColumnsView
+from services.retriever.growing import Growing
+from services.retriever.order import Mask, Slots, contenders, ranked
+from services.retriever.planner import ANN_ROWS, Plan, choose
+from souk.types.v1 import types_pb2
+from souk.vectors import Float32
+
+# FAISS's type stubs know little of what its Python wrappers do.
+faiss: Any = faiss_module
+
+NEIGHBOURS = 32
+EF_CONSTRUCTION = 64
+# A build adds this many rows at a time and looks up between.
+BUILD_ROWS = 2_000
+# Rows of the delta, and ended rows of the base, that are worth a new base; at least, and as a share of the base.
+MIN_STALE = 2_000
+MAX_DELTA_SHARE = 0.02
+MAX_ENDED_SHARE = 0.2
+# An item's earlier versions looked at when its vector is searched for in the base.
+MAX_VERSIONS = 64
+
+MISSING = -1
+UNCOVERED = -2
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A FAISS index and its raw vectors of shape (rows, dim), which are FAISS's memory: hold the Base to use them."""
+
+    index: Any
+    vectors: Float32
+    kind: str
+
+    @classmethod
+    def of(cls, index: Any, dim: int) -> "Base":
+        """The base over a finished IndexFlatIP or IndexHNSWFlat."""
+        flat = isinstance(index, faiss.IndexFlat)
+        storage = index if flat else faiss.downcast_index(index.storage)
+        rows = index.ntotal
+        vectors = faiss.rev_swig_ptr(storage.get_xb(), rows * dim).reshape(rows, dim) if rows else _no_vectors(dim)
+        return cls(index, vectors, "flat" if flat else "hnsw")
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Rows of the base that a mask allows."""
+
+    rows: Mask
+    count: int
+
+
+@dataclass(frozen=True)
+class DenseView:
+    """The space as it was at one moment. Rows count through the base, then the delta."""
+
+    space: types_pb2.Space.ValueType
+    version: str
+    dim: int
+    base: Base
+    base_slots: NDArray[np.int32]
+    delta: Float32
+    delta_slots: NDArray[np.int32]
+    row_of: NDArray[np.int32]
+    present: int
+    uncovered: int
+    ended: int
+    _kept: dict[str, _Selection] = field(default_factory=dict)
+
+    def row(self, slot: int) -> int:
+        """Row of the vector of a slot; MISSING or UNCOVERED where there is none."""
+        row = int(self.row_of[slot]) if slot < len(self.row_of) else MISSING
+        return row if row < len(self.base_slots) + len(self.delta_slots) else MISSING
+
+    def vector(self, slot: int) -> Float32 | None:
+        """The normalised vector of a slot, shape (dim,)."""
+        row = self.row(slot)
+        if row < 0:
+            return None
+        rows = len(self.base_slots)
+        vector: Float32 = self.base.vectors[row] if row < rows else self.delta[row - rows]
+        return vector
+
+    def search(
+        self, query: Float32, mask: Mask, columns: ColumnsView, k: int, exact: bool = False, effort: int = 0
+    ) -> tuple[Slots, Float32, str]:
+        """The k allowed items nearest to a query of shape (dim,): slots, cosines and the plan, best first."""
+        faiss.omp_set_num_threads(1)
+        query = normalised(query)
+        selected = self._shown(columns) if mask is columns.shown else self._select(mask)
+        plan = choose(len(self.base_slots), selected.count, k, self.base.kind == "hnsw", exact, effort)
+        rows, scores = self._search_base(query, selected, k, plan)
+        fresh = np.flatnonzero(mask[self.delta_slots])
+        slots = np.concatenate((self.base_slots[rows], self.delta_slots[fresh]))
+        scores = np.concatenate((scores, inner_products(self.delta, fresh, query)))
+        near = contenders(scores, k)
+        found, scores = slots[near].astype(np.int64), scores[near]
+        best = ranked(scores, columns.popularity[found], columns.key[found])[:k]
+        return found[best], scores[best], plan.kind
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All of it but its FAISS index, for a snapshot."""
+        return {
+            "base_slots": self.base_slots,
+            "delta": self.delta,
+            "delta_slots": self.delta_slots,
+            "uncovered": np.flatnonzero(self.row_of == UNCOVERED).astype(np.int32),
+        }
+
+    def _shown(self, columns: ColumnsView) -> _Selection:
+        """The rows of all visible items: most searches want these, so they are kept. Two threads may both make them."""
+        kept = self._kept.get("shown")
+        if kept is None:
+            kept = self._kept["shown"] = self._select(columns.shown)
+        return kept
+
+    def _select(self, mask: Mask) -> _Selection:
+        rows = np.take(mask, self.base_slots)
+        return _Selection(rows, int(np.count_nonzero(rows)))
+
+    def _search_base(self, query: Float32, selected: _Selection, k: int, plan: Plan) -> tuple[Rows, Float32]:
+        if plan.kind == "ann":
+            rows = self._walk(query, selected, k, plan.effort)
+            # Scored anew: the same vector has the same score to the last bit whichever plan found it.
+            if len(rows) == k:
+                return rows, inner_products(self.base.vectors, rows, query)
+        rows = np.flatnonzero(selected.rows)
+        scores = inner_products(self.base.vectors, rows, query)
+        near = contenders(scores, k)
+        return rows[near], scores[near]
+
+    def _walk(self, query: Float32, selected: _Selection, k: int, effort: int) -> Rows:
+        """Rows that the graph search found, all allowed; fewer than k where it met too few."""
+        # FAISS keeps no reference to what it is given: bitmap and selector must outlive the search.
+        bitmap = selector = None
+        if selected.count < len(selected.rows):
+            bitmap = np.packbits(selected.rows, bitorder="little")
+            selector = faiss.IDSelectorBitmap(bitmap)
+        parameters = faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
+        _, rows = self.base.index.search(query[None], k, params=parameters)
+        found: Rows = rows[0][rows[0] >= 0].astype(np.int64)
+        return found[selected.rows[found]]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A new base made from a view: what `Dense.swap` puts in its place."""
+
+    view: DenseView
+    base: Base
+    base_slots: NDArray[np.int32]
+    # Rows of the view's delta that stay in the delta.
+    kept: Rows
+
+
+class Dense:
+    """The writer's side of a space. One thread writes; what it wrote counts for the views taken after."""
+
+    def __init__(
+        self, space: types_pb2.Space.ValueType, version: str, dim: int, slots: int = 1, build_threads: int = 1
+    ) -> None:
+        self.space = space
+        self.version = version
+        self.dim = dim
+        self._build_threads = build_threads
+        self._base = Base.of(faiss.IndexFlatIP(dim), dim)
+        self._base_slots: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+        self._delta = Growing(np.float32, width=dim, capacity=64)
+        self._delta_slots = Growing(np.int32, capacity=64)
+        self._row_of = Growing(np.int32)
+        self._row_of.extend(np.full(slots, MISSING, dtype=np.int32))
+        self._present = self._uncovered = self._ended = 0
+        # Size of the delta when it was last looked through.
+        self._looked_at = 0
+
+    def add_slot(self) -> None:
+        """A new slot of the table, without a vector yet."""
+        self._row_of.append(MISSING)
+
+    def put(self, slot: int, vector: Float32 | None) -> None:
+        """The vector of the item in a slot, None where the encoder cannot read it. A second one changes nothing: the
+        vector of a revision in a space version is always the same."""
+        row_of = self._row_of.view()
+        if row_of[slot] != MISSING:
+            return
+        if vector is None:
+            row_of[slot] = UNCOVERED
+            self._uncovered += 1
+            return
+        row_of[slot] = len(self._base_slots) + self._delta_slots.size
+        self._delta.append(normalised(vector))
+        self._delta_slots.append(slot)
+        self._present += 1
+
+    def end(self, slot: int) -> None:
+        """The item in a slot is no longer so."""
+        row = int(self._row_of.view()[slot])
+        if row >= 0:
+            self._present -= 1
+            self._ended += row < len(self._base_slots)
+        elif row == UNCOVERED:
+            self._uncovered -= 1
+
+    def view(self) -> DenseView:
+        """The space as it is now."""
+        return DenseView(
+            self.space,
+            self.version,
+            self.dim,
+            self._base,
+            self._base_slots,
+            self._delta.view(),
+            self._delta_slots.view(),
+            self._row_of.view(),
+            self._present,
+            self._uncovered,
+            self._ended,
+        )
+
+    def due(self) -> bool:
+        """Whether a new base is worth its making."""
+        rows = len(self._base_slots)
+        delta = self._delta_slots.size
+        if self._ended > max(MIN_STALE, MAX_ENDED_SHARE * rows) or delta > _delta_limit(rows):
+            return True
+        # Items that changed and kept their vector can have their old rows back at no cost.
+        return self._ended > 0 and delta - self._looked_at > MIN_STALE
+
+    def build(self, view: DenseView, columns: ColumnsView, between: Callable[[], None]) -> Built:
+        """A new base from a view of this space and the table of the same moment. Runs beside reads and writes; calls
+        `between` now and then.
+
+        An item that changed without changing its vector gets its old row back. What else is new is added to a copy of
+        the graph, or, where much of the graph has ended, all is built anew.
+        """
+        base_slots, fresh = self._give_back(view, columns)
+        live = columns.alive[base_slots]
+        rows = len(base_slots)
+        ended = rows - int(np.count_nonzero(live))
+        too_old = ended > max(MIN_STALE, MAX_ENDED_SHARE * rows)
+        if len(fresh) <= _delta_limit(rows) and not too_old:
+            return Built(view, view.base, base_slots, fresh)
+        slots = view.delta_slots[fresh]
+        if view.base.kind == "hnsw" and not too_old:
+            index = faiss.clone_index(view.base.index)
+            base_slots = np.concatenate((base_slots, slots))
+            self._fill(index, [(view.delta, fresh)], between)
+        else:
+            kept = np.flatnonzero(live)
+            base_slots = np.concatenate((base_slots[kept], slots))
+            index = _new_index(self.dim, len(base_slots))
+            self._fill(index, [(view.base.vectors, kept), (view.delta, fresh)], between)
+        return Built(view, Base.of(index, self.dim), base_slots, np.empty(0, dtype=np.int64))
+
+    def swap(self, built: Built, columns: ColumnsView) -> None:
+        """Puts a new base in place of the one it was built from; what was written since goes on in the delta.
+
+        `columns` is the table as it is now.
+        """
+        since = len(built.view.delta_slots)
+        delta, delta_slots = self._delta.view(), self._delta_slots.view()
+        self._base, self._base_slots = built.base, built.base_slots
+        self._delta = Growing(np.float32, width=self.dim, capacity=64)
+        self._delta.extend(delta[built.kept])
+        self._delta.extend(delta[since:])
+        self._delta_slots = Growing(np.int32, capacity=64)
+        self._delta_slots.extend(delta_slots[built.kept])
+        self._delta_slots.extend(delta_slots[since:])
+        self._looked_at = len(built.kept)
+        self._renumber(columns.alive)
+
+    def moved(self, moved: NDArray[np.int32], alive: Mask) -> "Dense":
+        """This space over a compacted table. moved: new slot of each old one; alive: of the new table."""
+        fresh = Dense(self.space, self.version, self.dim, 0, self._build_threads)
+        old = self._row_of.view()
+        statuses = np.full(len(alive), MISSING, dtype=np.int32)
+        statuses[moved[old == UNCOVERED]] = UNCOVERED
+        fresh._row_of.extend(statuses)
+        fresh._base, fresh._base_slots = self._base, moved[self._base_slots]
+        slots = moved[self._delta_slots.view()]
+        kept = slots != NOBODY
+        fresh._delta.extend(self._delta.view()[kept])
+        fresh._delta_slots.extend(slots[kept])
+        fresh._renumber(alive)
+        return fresh
+
+    def restore(self, index: Any, arrays: dict[str, NDArray[Any]], alive: Mask) -> None:
+        """Takes back what a snapshot held. Raises ValueError where index and arrays do not belong together."""
+        if index.d != self.dim or index.ntotal != len(arrays["base_slots"]):
+            raise ValueError(f"space {self.version}: index and row list do not belong together")
+        self._base, self._base_slots = Base.of(index, self.dim), arrays["base_slots"]
+        self._delta.extend(arrays["delta"])
+        self._delta_slots.extend(arrays["delta_slots"])
+        statuses = np.full(len(alive), MISSING, dtype=np.int32)
+        statuses[arrays["uncovered"]] = UNCOVERED
+        self._row_of = Growing(np.int32)
+        self._row_of.extend(statuses)
+        self._renumber(alive)
+
+    def _give_back(self, view: DenseView, columns: ColumnsView) -> tuple[NDArray[np.int32], Rows]:
+        """Slots of the base with the rows of unchanged vectors given back, and the live delta rows that remain."""
+        base_slots = view.base_slots.copy()
+        live = np.flatnonzero(columns.alive[view.delta_slots])
+        if not view.ended:
+            return base_slots, live
+        fresh = []
+        for delta_row in live.tolist():
+            slot = int(view.delta_slots[delta_row])
+            row = self._earlier_row(view, columns, slot)
+            if row != MISSING and np.array_equal(view.base.vectors[row], view.delta[delta_row]):
+                base_slots[row] = slot
+            else:
+                fresh.append(delta_row)
+        return base_slots, np.array(fresh, dtype=np.int64)
+
+    def _earlier_row(self, view: DenseView, columns: ColumnsView, slot: int) -> int:
+        for _ in range(MAX_VERSIONS):
+            slot = columns.table.previous[slot]
+            row = view.row(slot)
+            if 0 <= row < len(view.base_slots):
+                return row if view.base_slots[row] == slot else MISSING
+            if slot == NOBODY:
+                break
+        return MISSING
+
+    def _fill(self, index: Any, parts: Sequence[tuple[Float32, Rows]], between: Callable[[], None]) -> None:
+        for vectors, rows in parts:
+            for start in range(0, len(rows), BUILD_ROWS):
+                faiss.omp_set_num_threads(self._build_threads)
+                index.add(vectors[rows[start : start + BUILD_ROWS]])
+                between()
+
+    def _renumber(self, alive: Mask) -> None:
+        """Says anew which row each slot has, and counts."""
+        row_of = self._row_of.view()
+        fresh = np.where(row_of == UNCOVERED, np.int32(UNCOVERED), np.int32(MISSING))
+        rows = len(self._base_slots)
+        fresh[self._base_slots] = np.arange(rows, dtype=np.int32)
+        delta_slots = self._delta_slots.view()
+        fresh[delta_slots] = np.arange(rows, rows + len(delta_slots), dtype=np.int32)
+        fresh[NOBODY] = MISSING
+        self._row_of = Growing(np.int32)
+        self._row_of.extend(fresh)
+        self._present = int(np.count_nonzero(alive & (fresh >= 0)))
+        self._uncovered = int(np.count_nonzero(alive & (fresh == UNCOVERED)))
+        self._ended = int(np.count_nonzero(~alive[self._base_slots]))
+
+
+def normalised(vector: Float32) -> Float32:
+    """The vector at length 1, float32 and contiguous."""
+    wide = vector.astype(np.float64)
+    length = float(np.sqrt(wide @ wide))
+    unit: Float32 = np.ascontiguousarray(wide / (length or 1.0), dtype=np.float32)
+    return unit
+
+
+def inner_products(vectors: Float32, rows: Rows, query: Float32) -> Float32:
+    """Inner products of some rows with a query: no copy of the rows, one thread, and the same bits for the same
+    vector wherever it stands."""
+    scores = np.empty(len(rows), dtype=np.float32)
+    if len(rows):
+        pointer = faiss.swig_ptr
+        faiss.fvec_inner_products_by_idx(
+            pointer(scores), pointer(query), pointer(vectors), pointer(rows), vectors.shape[1], 1, len(rows)
+        )
+    return scores
+
+
+def _delta_limit(rows: int) -> float:
+    return max(MIN_STALE, MAX_DELTA_SHARE * rows)
+
+
+def _new_index(dim: int, rows: int) -> Any:
+    if rows < ANN_ROWS:
+        return faiss.IndexFlatIP(dim)
+    index = faiss.IndexHNSWFlat(dim, NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = EF_CONSTRUCTION
+    return index
+
+
+def _no_vectors(dim: int) -> Float32:
+    return np.empty((0, dim), dtype=np.float32)

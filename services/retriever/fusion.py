@@ -1,0 +1,60 @@
+"""Several legs' scores -> one order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.retriever.columns import ColumnsView
+from services.retriever.order import Slots, ranked
+from souk.retriever.v1 import retriever_pb2
+
+# Cormack, Clarke, Buettcher 2009.
+RANK_OFFSET = 60
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one leg found: slots and scores, best first, and its share in the fused score."""
+
+    slots: Slots
+    scores: NDArray[np.float32]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Candidates, best first; legs[i][j] is what leg i says of candidate j, NaN where it did not find it."""
+
+    slots: Slots
+    scores: NDArray[np.float64]
+    legs: list[NDArray[np.float32]]
+
+
+def fuse(found: Sequence[Found], how: retriever_pb2.Fusion.ValueType, columns: ColumnsView, k: int) -> Fused:
+    """The best k of all legs. Equal scores stand in order of popularity, then of a key drawn from the id."""
+    slots = np.unique(np.concatenate([leg.slots for leg in found]))
+    scores = np.zeros(len(slots), dtype=np.float64)
+    at = [np.searchsorted(slots, leg.slots) for leg in found]
+    for leg, places in zip(found, at, strict=True):
+        scores[places] += leg.weight * _part(leg, how)
+    best = ranked(scores, columns.popularity[slots], columns.key[slots])[:k]
+    legs = []
+    for leg, places in zip(found, at, strict=True):
+        said = np.full(len(slots), np.nan, dtype=np.float32)
+        said[places] = leg.scores
+        legs.append(said[best])
+    return Fused(slots[best], scores[best], legs)
+
+
+def _part(leg: Found, how: retriever_pb2.Fusion.ValueType) -> NDArray[np.float64]:
+    """The leg's part of the fused score of each item it found, before its weight."""
+    if how == retriever_pb2.FUSION_RECIPROCAL_RANK:
+        return 1.0 / (RANK_OFFSET + 1 + np.arange(len(leg.slots)))
+    scores = leg.scores.astype(np.float64)
+    best = scores.max(initial=0.0)
+    if best <= 0 and len(scores):
+        # Nothing above zero to divide by without turning the order round.
+        best = -scores.min()
+    return scores / best if best else scores

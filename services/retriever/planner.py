@@ -1,0 +1,41 @@
+"""Exact or ANN, and how broad: chosen from how many vectors may be returned, so that recall holds at any filter."""
+
+from dataclasses import dataclass
+
+# Below this an exact search costs no more than an ANN one.
+ANN_ROWS = 20_000
+# FAISS's HNSW32 looks at about this many vectors a step, each at the price of one row of an exact search (measured by
+# loadtest/retriever_bench.py: 2.2 us a step and .074 us a row at 384 dimensions).
+ROWS_PER_STEP = 30
+# Its queue is searched from end to end at each step: beyond this breadth that costs more than the vectors.
+MAX_EFFORT = 4096
+DEFAULT_EFFORT = 128
+# Steps for each item wanted, where every item may be returned.
+STEPS_PER_ITEM = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one vector search runs: "exact", or "ann" with HNSW's ef."""
+
+    kind: str
+    effort: int = 0
+
+
+EXACT = Plan("exact")
+
+
+def choose(rows: int, allowed: int, k: int, ann: bool, exact: bool = False, effort: int = 0) -> Plan:
+    """The cheapest plan that keeps recall.
+
+    rows: vectors in the index; allowed: how many of them may be returned; k: how many are wanted; ann: whether the
+    index has a graph; exact: whether the caller insists; effort: the caller's breadth for an unfiltered search, 0 for
+    the default. A graph search meets items that may not be returned as often as others, so its breadth grows as
+    rows / allowed; where that costs more than looking at every allowed vector, looking is also exact.
+    """
+    if exact or not ann or allowed <= k:
+        return EXACT
+    wanted = max(effort or DEFAULT_EFFORT, STEPS_PER_ITEM * k) * rows // allowed
+    if wanted > MAX_EFFORT or wanted * ROWS_PER_STEP >= allowed:
+        return EXACT
+    return Plan("ann", wanted)
