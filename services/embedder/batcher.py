@@ -101,6 +101,9 @@ class _Unit(Generic[P, R]):
     deadline: float | None
     future: "asyncio.Future[Done[R]]"
 
+    def expired(self, now: float) -> bool:
+        return self.deadline is not None and self.deadline <= now
+
 
 @dataclass(eq=False)
 class Batcher(Generic[P, R]):
@@ -153,6 +156,7 @@ class Batcher(Generic[P, R]):
     async def stop(self, seconds: float) -> None:
         """Refuses new units and waits for those there are; what is left after the seconds fails with Unavailable."""
         self._stopping = True
+        self._dispatch()
         give_up = time.monotonic() + seconds
         while self._running and (left := give_up - time.monotonic()) > 0:
             await asyncio.wait(self._running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -166,9 +170,9 @@ class Batcher(Generic[P, R]):
             telemetry.EMBED_DROPPED.labels("cancelled").inc()
 
     def _drop(self, unit: _Unit[P, R], error: Exception, reason: str) -> None:
-        if self._waiting.pop(unit.future, None) is not None:
-            telemetry.EMBED_QUEUED.dec()
-            telemetry.EMBED_DROPPED.labels(reason).inc()
+        del self._waiting[unit.future]
+        telemetry.EMBED_QUEUED.dec()
+        telemetry.EMBED_DROPPED.labels(reason).inc()
         if not unit.future.done():
             unit.future.set_exception(error)
 
@@ -185,11 +189,14 @@ class Batcher(Generic[P, R]):
         now = time.monotonic()
         while True:
             window = list(islice(self._waiting.values(), WINDOW))
-            expired = [unit for unit in window if unit.deadline is not None and unit.deadline <= now]
-            if not expired:
+            gone = [unit for unit in window if unit.future.done() or unit.expired(now)]
+            if not gone:
                 break
-            for unit in expired:
-                self._drop(unit, DeadlineExceeded("the deadline passed before the compute"), "expired")
+            for unit in gone:
+                if unit.future.done():  # Cancelled in this turn of the loop, its callback still to come.
+                    self._leave(unit.future)
+                else:
+                    self._drop(unit, DeadlineExceeded("the deadline passed before the compute"), "expired")
         if not window:
             return []
         # An even share of all there is to do: a worker that took everything would leave the next one idle.

@@ -13,6 +13,10 @@ from services.domain.text import scripts_of
 from services.runtime.onnx import Session, SessionLost
 from souk.vectors import Float32
 
+# As the release gate of a bundle has it; another provider than the gate's is measured again at every start.
+_MIN_INVARIANCE = 0.9999
+_WARM_UP = ("headphones", "red running shoes size 42", "desk lamp " * 40, "word " * 4096)
+
 # A text is taken for unreadable when more than this share of its letters is of scripts the vocabulary does not cover.
 MAX_FOREIGN = 0.3
 # Characters looked at for that; a model reads no more.
@@ -45,6 +49,18 @@ class Encoder:
         self._tokenizer.enable_truncation(manifest.max_tokens)
         self._session = Session(bundle / manifest.model, provider)
         self._probe = self.tokenise(["probe"])
+
+    def warm_up(self) -> None:
+        """Encodes texts of several lengths. Raises RuntimeError when what comes out cannot be right."""
+        texts = self.tokenise(_WARM_UP)
+        for text, batched in zip(texts, self._run(texts), strict=True):
+            alone = self._run([text])[0]
+            cosine = alone @ batched / np.sqrt((alone @ alone) * (batched @ batched))
+            if not cosine >= _MIN_INVARIANCE:
+                raise RuntimeError(
+                    f"{self.provider}: a text alone and in a batch differ, cosine {cosine:.6f}; "
+                    f"at least {_MIN_INVARIANCE} is needed"
+                )
 
     def tokenise(self, texts: Sequence[str]) -> list[Text]:
         """Each text in tokens, markers included, cut at the model's limit."""

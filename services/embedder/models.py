@@ -18,7 +18,7 @@ from services.embedder.encoder import Encoder, Text
 from services.embedder.settings import EmbedderSettings
 from services.runtime import telemetry, threads
 from services.runtime.cache import Key, VectorCache
-from services.runtime.errors import FailedPrecondition, NotFound, Overloaded, SoukError
+from services.runtime.errors import FailedPrecondition, NotFound, Overloaded
 from services.runtime.onnx import SessionLost
 from souk.types.v1 import generations_pb2
 from souk.vectors import Float32
@@ -27,12 +27,8 @@ from souk.vectors import Float32
 _TOKENISE_AT_ONCE = 32
 # Longest batch x units over the tokens really in it.
 _MAX_WASTE = 1.25
-# As the release gate of a bundle has it; another provider than the gate's is measured again at every start.
-_MIN_INVARIANCE = 0.9999
 # A model to serve and one to change to.
 _MAX_HELD = 2
-
-_WARM_UP = ["headphones", "red running shoes size 42", "desk lamp " * 40, "word " * 4096]
 
 
 @dataclass(frozen=True)
@@ -146,18 +142,6 @@ class Model:
         if not truncate:
             self._refuse_truncated(embedded.truncated)
         return embedded
-
-    async def warm_up(self) -> None:
-        """Embeds texts of several lengths along the real path. Raises RuntimeError when the answer cannot be right."""
-        together = (await self.embed(_WARM_UP, telemetry.StageClock())).vectors
-        for text, batched in zip(_WARM_UP, together, strict=True):
-            alone = (await self.embed([text], telemetry.StageClock())).vectors[0]
-            cosine = alone @ batched / np.sqrt((alone @ alone) * (batched @ batched))
-            if not cosine >= _MIN_INVARIANCE:
-                raise RuntimeError(
-                    f"{self.encoder.provider}: a text alone and in a batch differ, cosine {cosine:.6f}; "
-                    f"at least {_MIN_INVARIANCE} is needed"
-                )
 
     def check(self) -> None:
         """Raises when the model can no longer answer."""
@@ -316,19 +300,17 @@ class Models:
 
         def read() -> tuple[Bundle, Encoder]:
             bundle = read_bundle(path)
-            return bundle, Encoder(path, bundle.manifest.encoder, provider)
+            encoder = Encoder(path, bundle.manifest.encoder, provider)
+            encoder.warm_up()
+            return bundle, encoder
 
         try:
             bundle, encoder = await asyncio.to_thread(read)
-            model = Model(bundle, encoder, self._engine)
-            await model.warm_up()
         except BundleError as error:
             raise FailedPrecondition(str(error)) from None
-        except SoukError:
-            raise
         except Exception as error:  # What a damaged model makes the libraries raise is theirs to choose.
             raise FailedPrecondition(f"{path}: cannot be loaded: {error}") from error
-        return model
+        return Model(bundle, encoder, self._engine)
 
     def _loaded(self, generation: str, task: "asyncio.Task[Model]") -> None:
         del self._loading[generation]

@@ -219,7 +219,8 @@ class EmbedderService:
             raise NotFound(f"{error}; SOUK_BUNDLE must name the directory of a bundle") from None
 
     async def warm_up(self) -> None:
-        """Done: a model is warm before it counts as loaded."""
+        """Embeds along the path of a request; the model itself was warmed up when it was loaded."""
+        await self._models.get("").embed(["a query", "another, a little longer"], StageClock())
 
     async def check(self) -> None:
         """Raises when a model can no longer answer."""

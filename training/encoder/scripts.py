@@ -40,6 +40,10 @@ _ALPHABETS = {
 
 def covered_scripts(tokenizer: Tokenizer) -> tuple[str, ...]:
     """Scripts, named as `scripts_of` names them, whose texts the vocabulary reads in tokens that carry meaning."""
+    # A copy, since padding would count as tokens.
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
     unknown = _unknown(tokenizer)
     pieces = _words_by_script(tokenizer)
     characters = [script for script, common in _CHARACTERS.items() if _known(tokenizer, common, unknown) >= MIN_KNOWN]
