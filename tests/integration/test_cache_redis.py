@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -195,3 +197,14 @@ async def test_with_a_catalogue_ten_times_the_slab_memory_beats_random_eviction(
     print(f"memory {memory:.1%}, Redis {redis:.1%}, source {loaded:.1%}; random eviction {floor:.1%}")
     assert memory > floor + 0.03
     assert loaded < 0.05
+
+
+async def test_the_benchmark_tells_every_setup(redis_url: str) -> None:
+    command = "loadtest.cache_bench", "--items", "1000", "--dim", "8", "--rounds", "1", "--length", "5"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *command, env={**os.environ, "SOUK_REDIS_URL": redis_url}, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        output = (await process.communicate())[0].decode()
+    assert process.returncode == 0
+    assert all(setup in output for setup in ("all levels", "memory only", "Redis only", "no cache"))

@@ -113,13 +113,13 @@ class VectorCache:
         loaded = await self._fetch([key for key in places if not self._is_absent(key)], load)
         redis = source = 0
         for key, vector in loaded.vectors.items():
-            at = places[key]
-            vectors[at] = vector
-            present[at] = True
+            for place in places[key]:
+                vectors[place] = vector
+                present[place] = True
             if key in loaded.from_redis:
-                redis += len(at)
+                redis += len(places[key])
             else:
-                source += len(at)
+                source += len(places[key])
         absent = len(keys) - memory - redis - source
         return Answer(vectors, present, memory, redis, source, absent, loaded.redis_down)
 
@@ -178,10 +178,8 @@ class VectorCache:
 
     def _land(self, flight: _Flight) -> None:
         for key in flight.keys:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-        if flight.task.done():
-            _error_of(flight.task)  # asked for, lest asyncio complains of a failure that no one waited for
+            del self._flights[key]
+        _error_of(flight.task)  # asked for, lest asyncio complains of a failure that no one waited for
 
     async def _wait(self, flights: list[_Flight]) -> None:
         for flight in flights:
@@ -192,8 +190,7 @@ class VectorCache:
             for flight in flights:
                 flight.waiters -= 1
                 if not flight.waiters and not flight.task.done():
-                    self._land(flight)
-                    flight.task.cancel()
+                    flight.task.cancel()  # a call that joins before it has ended loads for itself
 
     async def _load(self, keys: list[Key], load: Load, ask_redis: bool) -> _Loaded:
         loaded = _Loaded()

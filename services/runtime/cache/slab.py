@@ -29,7 +29,9 @@ class Slab:
         self.evictions = 0
         # The row after the last stays zero and stands for every key not held: one gather serves hits and misses.
         self._vectors = np.zeros((capacity + 1, dim), np.float32)
-        self._asked = np.zeros(capacity + 1, np.uint8)
+        # How often each row was asked for: numpy adds for a whole batch, the bytearray beneath reads one row faster.
+        self._asked = bytearray(capacity + 1)
+        self._asked_of = np.frombuffer(self._asked, np.uint8)
         self._row_of: dict[Key, int] = {}
         self._key_of: list[Key] = []
         self._small: deque[int] = deque()
@@ -44,7 +46,7 @@ class Slab:
         """A copy of the keys' vectors (n, dim), zeros where a key is not held, and which are held (n,)."""
         get, nowhere = self._row_of.get, self.capacity
         rows = np.array([get(key, nowhere) for key in keys], np.intp)
-        self._asked[rows] = np.minimum(self._asked[rows] + 1, 3)
+        self._asked_of[rows] = np.minimum(self._asked_of[rows] + 1, 3)
         return self._vectors.take(rows, axis=0), rows < nowhere
 
     def put(self, keys: Sequence[Key], vectors: NDArray[np.float32]) -> None:

@@ -139,6 +139,24 @@ async def test_a_load_no_one_waits_for_is_cancelled_and_asked_again() -> None:
     assert source.cancelled == 1
 
 
+async def test_a_call_that_comes_while_an_abandoned_load_ends_loads_for_itself() -> None:
+    cache, source = VectorCache("unit", 4, 100), Source()
+    source.gate.clear()
+
+    async def leaves_and_returns() -> int:
+        try:
+            await cache.get_many(["a"], source)
+        except asyncio.CancelledError:
+            source.gate.set()
+            return (await cache.get_many(["a"], source)).source
+        raise AssertionError("was not cancelled")
+
+    call = asyncio.create_task(leaves_and_returns())
+    await until(lambda: len(source.asked) == 1)
+    call.cancel()
+    assert await call == 1
+
+
 async def test_a_failing_load_fails_its_caller_and_the_others_load_for_themselves() -> None:
     cache, source = VectorCache("unit", 4, 100), Source()
     gate = asyncio.Event()
