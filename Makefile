@@ -1,0 +1,49 @@
+# Souk: `make demo` shows it, `make test` proves it. Both set up what they need.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Where pip finds torch. The plain wheels of Linux bring gigabytes of CUDA: name PyTorch's index of CPU wheels here.
+TORCH_INDEX ?=
+READY := $(VENV)/.ready
+export VENV
+
+.PHONY: help setup demo test test-long lint protos bench stack clean
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## make .venv with everything for the next two
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),PIP_INDEX_URL=$(TORCH_INDEX)) $(BIN)/pip install -q torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e '.[serve,cpu,local,train,dev]'
+	@touch $(READY)
+
+demo: setup  ## build the models, run the whole stack, show answers (ONCE=1 ends after them; DATA=a dataset)
+	@$(BIN)/python -m demo $(if $(DATA),--data $(DATA)) $(if $(ONCE),--once)
+
+test: setup  ## all tests that fit into 15 minutes on 2 cores
+	$(BIN)/pytest -q -m "not long"
+
+test-long: setup  ## the longer checks
+	$(BIN)/pytest -q -m long
+
+lint: setup  ## form, types, imports, protos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	scripts/protos.sh --check
+
+protos: setup  ## generate the stubs from protos/
+	scripts/protos.sh
+
+bench: setup  ## speed against named baselines of the same run
+	$(BIN)/python -m loadtest
+
+stack: setup  ## run the local stack on .souk
+	@$(BIN)/python -m services
+
+clean:  ## remove what was built (not the catalogue in .souk)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

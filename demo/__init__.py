@@ -1,0 +1,1 @@
+"""The demo: the whole of Souk as a newcomer meets it."""

@@ -1,0 +1,304 @@
+"""The scenes of the demo. Each prints what a shop would see and checks it; the verdict counts what was not sound."""
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import islice
+from types import TracebackType
+
+import grpc
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from demo.prepare import Shop
+from demo.quality import by_query, ndcg
+from demo.stack import Stack
+from souk import filters
+from souk.client import SyncClient
+from souk.dataset import find_table, read_items, read_judgements
+from souk.retriever.v1 import admin_pb2
+from souk.shop.v1 import shop_pb2
+from souk.show import hits_table, info_line
+from souk.types.v1 import types_pb2
+
+_BATCH = 500
+_JUDGED_QUERIES = 60
+_TIMED_SEARCHES = 100
+# Queries for shops without judgements.
+_QUERIES = {"online_retail_ii": ["red retrospot mug", "christmas tree decoration", "present for a newborn"]}
+
+
+class Show:
+    """The scenes, in the order in which a newcomer asks."""
+
+    def __init__(self, stack: Stack, shop: Shop, console: Console) -> None:
+        self._stack = stack
+        self._shop = shop
+        self._console = console
+        self._client = SyncClient(stack.shop, embedder=stack.embedder, retriever=stack.retriever, timeout=10)
+        self._checks = 0
+        self._unsound: list[str] = []
+        judged = find_table(shop.dataset, "judgements")
+        self._grades = by_query(read_judgements(judged)) if judged else {}
+
+    def __enter__(self) -> "Show":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    # ---- scenes ----
+
+    def fill(self) -> None:
+        """All items into the catalogue, and their vectors."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        outcomes: dict[int, int] = defaultdict(int)
+        with Progress(*columns, console=self._console) as progress:
+            writing = progress.add_task("writing items", total=None)
+            items = read_items(self._shop.dataset)
+            while batch := list(islice(items, _BATCH)):
+                for result in self._client.upsert_items(batch, timeout=30):
+                    outcomes[result.outcome] += 1
+                progress.update(writing, completed=sum(outcomes.values()))
+            progress.update(writing, total=sum(outcomes.values()))
+            embedding = progress.add_task("making vectors", total=None)
+            while (pending := self._pending()) > 0:
+                total = sum(outcomes.values())
+                progress.update(embedding, total=total, completed=total - pending)
+                time.sleep(0.2)
+            progress.update(embedding, total=sum(outcomes.values()), completed=sum(outcomes.values()))
+        self._check("every item was accepted", outcomes[admin_pb2.OUTCOME_INVALID] == 0)
+
+    def searches(self) -> None:
+        """A query in English, one in Chinese, and the quality over judged queries."""
+        self._scene("Search")
+        for query in self._queries():
+            answer = self._ask(query)
+            self._check(f"{query!r} finds something", len(answer.hits) > 0)
+            if query.isascii():
+                self._check(f"{query!r} is answered by words and meaning", not answer.info.degradations)
+            else:
+                told = [one.reason for one in answer.info.degradations]
+                self._check(
+                    f"{query!r}: an encoder without Chinese is told", told == [types_pb2.DEGRADATION_REASON_VOCABULARY]
+                )
+        if self._grades:
+            self._quality()
+
+    def filters_and_pages(self) -> None:
+        """Filters hold on every hit, pages never repeat an item, exclusions stay out."""
+        self._scene("Filters, pages, exclusions")
+        query = self._queries()[0]
+        first = self._client.search(query, page_size=50)
+        prices = sorted(hit.price for hit in first.hits if hit.HasField("price"))
+        if prices:
+            limit = prices[len(prices) // 3]
+            cheap = self._client.search(query, page_size=5, filter=filters.price(max=limit))
+            self._console.print(f"[bold]{query}[/bold], at most {limit:.2f}")
+            self._console.print(hits_table(cheap.hits))
+            self._check("no hit is dearer than the filter says", all(hit.price <= limit for hit in cheap.hits))
+            self._check("the filter leaves something", len(cheap.hits) > 0)
+        brands = [hit.brand for hit in first.hits if hit.brand]
+        if brands:
+            branded = self._client.search(query, page_size=50, filter=filters.brand(brands[0]))
+            self._check("every hit is of the brand asked for", {hit.brand for hit in branded.hits} == {brands[0]})
+        seen: list[str] = []
+        token = ""
+        for _ in range(3):
+            page = self._client.search(query, page_size=10, page_token=token)
+            seen += [hit.item_id for hit in page.hits]
+            token = page.info.next_page_token
+        self._check("three pages hold thirty different items", len(set(seen)) == len(seen) == 30)
+        without = self._client.search(query, page_size=50, exclude=seen[:5])
+        self._check("excluded items stay out", not {hit.item_id for hit in without.hits} & set(seen[:5]))
+        self._console.print("three pages of ten: no item twice; five items excluded: none shown")
+
+    def similar_and_suggest(self) -> None:
+        """Items like one item, and completions."""
+        self._scene("Similar and Suggest")
+        item = self._client.search(self._queries()[0], page_size=1).hits[0]
+        alike = self._client.similar(item.item_id, page_size=5)
+        self._console.print(f"like [bold]{escape(item.title)}[/bold]")
+        self._console.print(hits_table(alike.hits))
+        self._console.print(info_line(alike.info))
+        self._check("items like an item do not hold the item", item.item_id not in {hit.item_id for hit in alike.hits})
+        self._check("an item has items like it", len(alike.hits) == 5 and not alike.info.degradations)
+        prefix = self._queries()[0][:3]
+        completions = [one.text for one in self._client.suggest(prefix, 5).suggestions]
+        self._console.print(f"{prefix}… → {', '.join(completions)}")
+        self._check(
+            "what is being typed is completed",
+            all(prefix in one.lower() for one in completions[:1]) and completions != [],
+        )
+
+    def upsert(self) -> None:
+        """A new item is found by words at once and by meaning a moment later; a retry changes nothing."""
+        self._scene("A new item")
+        item = types_pb2.Item(
+            id="souk-demo-teapot",
+            revision=1,
+            title="Kyusu QX-9031 clay pot for brewing sencha",
+            description="Hand-thrown side-handled pot with a fine inner strainer, for loose green leaves.",
+            brand="Souk Demo",
+            category_path=["Home", "Kitchen"],
+            price=39.0,
+            currency="GBP",
+            stock=7,
+        )
+        created = self._client.upsert_items([item])[0]
+        self._check("the item is new", created.outcome == admin_pb2.OUTCOME_CREATED)
+        by_words = self._ask("QX-9031")
+        self._check("the next search finds it by words", self._first(by_words) == item.id)
+        again = self._client.upsert_items([item], wait=admin_pb2.WAIT_INDEXED, timeout=30)[0]
+        self._check("the same revision again changes nothing", again.outcome == admin_pb2.OUTCOME_UNCHANGED)
+        # No word of this query stands in the item.
+        by_meaning = self._ask("traditional Japanese teapot")
+        found = next((hit for hit in by_meaning.hits if hit.item_id == item.id), None)
+        self._check("and by meaning", found is not None and "meaning" in found.leg_scores)
+        item.revision, item.stock = 2, 0
+        self._client.upsert_items([item])
+        self._check("out of stock it is no longer shown", self._first(self._client.search("QX-9031")) != item.id)
+        item.revision, item.stock = 3, 7
+        self._client.upsert_items([item])
+        self._check("back in stock it is", self._first(self._client.search("QX-9031")) == item.id)
+
+    def loss_of_the_embedder(self) -> None:
+        """Without the embedder words answer and the answer says so; a moment later all is as before."""
+        self._scene("The embedder is killed (SIGKILL)")
+        query = self._queries()[0]
+        self._stack.kill("embedder")
+        answer = self._ask(query)
+        stages = [one.stage for one in answer.info.degradations]
+        self._check("a search is still answered, by words", len(answer.hits) > 0 and stages == ["embed"])
+        well = self._until(lambda: not self._client.search(f"{query} again").info.degradations)
+        self._check("the stack starts it again and answers are whole", well)
+        self._console.print("started again: answers are whole")
+
+    def loss_of_the_retriever(self) -> None:
+        """Nothing acknowledged is lost when the catalogue's process is killed."""
+        self._scene("The retriever is killed (SIGKILL)")
+        self._stack.kill("retriever")
+        try:
+            self._client.search(self._queries()[0], timeout=1.0)
+            self._check("without a catalogue nothing is made up", False)
+        except grpc.aio.AioRpcError as error:
+            self._console.print(f"[yellow]{error.code().name}: {escape(error.details() or '')}[/yellow]")
+            self._check("the error says what is gone", error.code() is grpc.StatusCode.UNAVAILABLE)
+        back = self._until(lambda: self._first(self._client.search("QX-9031")) == "souk-demo-teapot")
+        self._check("the acknowledged item is there after the restart", back)
+        self._console.print("started again: the acknowledged item is there")
+        self._client.delete_items([admin_pb2.ItemRef(item_id="souk-demo-teapot", revision=4)])
+        self._check("and gone when taken out", self._first(self._client.search("QX-9031")) != "souk-demo-teapot")
+
+    def stages(self) -> None:
+        """Where the time of a search goes, cache of query vectors cold."""
+        self._scene(f"Where the time goes (median of {_TIMED_SEARCHES} searches, one at a time, every query new)")
+        words = " ".join(self._queries()).split()
+        spent: dict[str, list[float]] = defaultdict(list)
+        for i in range(_TIMED_SEARCHES):
+            began = time.perf_counter()
+            answer = self._client.search(f"{words[i % len(words)]} {words[(i // 3) % len(words)]} {i}")
+            spent["all, seen by the caller"].append(time.perf_counter() - began)
+            for timing in answer.info.timings:
+                spent[timing.stage].append(timing.duration_us / 1e6)
+        table = Table("stage", "median ms", "p95 ms", box=None)
+        for stage, seconds in spent.items():
+            table.add_row(
+                stage,
+                f"{statistics.median(seconds) * 1e3:.1f}",
+                f"{sorted(seconds)[int(len(seconds) * 0.95)] * 1e3:.1f}",
+            )
+        self._console.print(table)
+        self._check("every stage was timed", {"embed", "retrieve", "page"} <= set(spent))
+
+    # ---- what holds them together ----
+
+    def verdict(self) -> bool:
+        """Prints how many checks held; True if all did."""
+        if self._unsound:
+            self._console.print(f"\n[red bold]{len(self._unsound)} of {self._checks} checks failed[/red bold]")
+            for one in self._unsound:
+                self._console.print(f"  [red]{escape(one)}[/red]")
+        else:
+            self._console.print(f"\n[green bold]all {self._checks} checks held[/green bold]")
+        return not self._unsound
+
+    def what_to_try(self) -> str:
+        """Commands for another terminal."""
+        shop = "" if self._stack.port == 7100 else f" --shop {self._stack.shop}"
+        query = self._queries()[0]
+        return "\n".join(
+            (
+                f"  .venv/bin/souk search '{query}' --explain{shop}",
+                f"  .venv/bin/souk search '{query}' --max-price 10{shop}",
+                f"  .venv/bin/souk suggest '{query[:3]}'{shop}",
+                "  .venv/bin/souk status",
+                f"  cat {self._stack.home / 'stack.json'}   # kill one of them and search again",
+            )
+        )
+
+    def _queries(self) -> list[str]:
+        if self._shop.name in _QUERIES:
+            return _QUERIES[self._shop.name]
+        english = [query for query in self._grades if query.isascii()]
+        chinese = [query for query in self._grades if not query.isascii()]
+        return [*english[:3], *chinese[:1]] or [item.title for item in islice(read_items(self._shop.dataset), 3)]
+
+    def _quality(self) -> None:
+        """nDCG@10 over judged queries; the search must be far ahead of the popularity order."""
+        popular = [hit.item_id for hit in self._client.recommend(types_pb2.SCENE_HOME, page_size=10).hits]
+        table = Table("queries", "search, nDCG@10", "popularity, nDCG@10", box=None)
+        for name, chosen in (
+            ("English", [query for query in self._grades if query.isascii()]),
+            ("Chinese", [query for query in self._grades if not query.isascii()]),
+        ):
+            sample = chosen[:_JUDGED_QUERIES]
+            if sample:
+                found = [
+                    ndcg([hit.item_id for hit in self._client.search(query, page_size=10).hits], self._grades[query])
+                    for query in sample
+                ]
+                baseline = statistics.mean(ndcg(popular, self._grades[query]) for query in sample)
+                quality = statistics.mean(found)
+                table.add_row(f"{len(sample)} {name}", f"{quality:.3f}", f"{baseline:.3f}")
+                self._check(f"{name} searches are far better than popularity", quality > baseline + 0.2)
+        self._console.print(table)
+
+    def _ask(self, query: str) -> shop_pb2.SearchResponse:
+        answer = self._client.search(query, page_size=5, explain=True)
+        self._console.print(f"[bold]{escape(query)}[/bold]")
+        self._console.print(hits_table(answer.hits, explain=True))
+        self._console.print(info_line(answer.info))
+        return answer
+
+    def _first(self, answer: shop_pb2.SearchResponse) -> str:
+        return answer.hits[0].item_id if answer.hits else ""
+
+    def _pending(self) -> int:
+        _, catalogue = self._client.info()
+        return max(index.pending for index in catalogue.indexes)
+
+    def _until(self, holds: Callable[[], bool], seconds: float = 60) -> bool:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                if holds():
+                    return True
+            except grpc.aio.AioRpcError:
+                pass
+            time.sleep(0.1)
+        return False
+
+    def _scene(self, title: str) -> None:
+        self._console.rule(title, align="left")
+
+    def _check(self, what: str, sound: bool) -> None:
+        self._checks += 1
+        if not sound:
+            self._unsound.append(what)
+            self._console.print(f"[red]not sound: {escape(what)}[/red]")

@@ -1,0 +1,49 @@
+"""What a caller of the shop may send."""
+
+import pytest
+
+from services.domain.checks import Invalid
+from services.gateway import requests
+from souk import filters
+from souk.retriever.v1 import retriever_pb2
+from souk.shop.v1 import shop_pb2
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (shop_pb2.SearchRequest(), "query: is empty"),
+        (shop_pb2.SearchRequest(query=" \t"), "query: is empty"),
+        (shop_pb2.SearchRequest(query="a\x00"), "query: holds a null character"),
+        (shop_pb2.SearchRequest(query="x" * 513), "query: 513 bytes; the limit is 512"),
+        (shop_pb2.SearchRequest(query="x", page_size=101), "page_size: 101; it must be 0 to 100"),
+        (shop_pb2.SearchRequest(query="x", shopper_id="s" * 129), "shopper_id: 129 bytes; the limit is 128"),
+        (shop_pb2.SearchRequest(query="x", exclude_item_ids=["a", ""]), "exclude_item_ids[1]: is empty"),
+        (
+            shop_pb2.SearchRequest(query="x", exclude_item_ids=["a"] * 1001),
+            "exclude_item_ids: holds 1001; it must hold 0 to 1000",
+        ),
+        (shop_pb2.SearchRequest(query="x", page_token="t" * 8193), "page_token: 8193 bytes; the limit is 8192"),
+    ],
+)
+def test_a_search_beyond_a_limit_is_refused_by_name(request_: shop_pb2.SearchRequest, message: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        requests.check_search(request_)
+    assert str(caught.value) == message
+
+
+def test_a_scene_must_be_one_that_is_recommended_for() -> None:
+    for scene in (0, 1, 9):
+        with pytest.raises(Invalid, match="scene"):
+            requests.check_recommend(shop_pb2.RecommendRequest(scene=scene))  # type: ignore[arg-type]
+    requests.check_recommend(shop_pb2.RecommendRequest(scene=2))
+
+
+def test_the_shop_never_shows_hidden_items_whatever_the_filter() -> None:
+    user = filters.brand("Acme")
+    nodes = requests.allowed(user, out_of_stock=False).all.filters
+    assert nodes[0] == user
+    assert retriever_pb2.Filter(visible=True) in nodes
+    assert retriever_pb2.Filter(in_stock=True) in nodes
+    assert retriever_pb2.Filter(in_stock=True) not in requests.allowed(user, out_of_stock=True).all.filters
+    assert len(requests.allowed(retriever_pb2.Filter(), out_of_stock=False).all.filters) == 2
