@@ -9,10 +9,7 @@ from rich.console import Console
 from services.domain.bundle import BundleError
 from training.bundle.bundle import AssembleError, assemble
 
-app = typer.Typer()
 
-
-@app.command("bundle")
 def bundle(
     encoder: Annotated[Path, typer.Option(help="Directory that `encoder export` wrote.")],
     out: Annotated[Path, typer.Option(help="New directory for the bundle.")],
@@ -26,4 +23,4 @@ def bundle(
         console.print(f"[red]refused:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
     console.print(f"generation {made.generation[:12]} -> {made.path}", soft_wrap=True)
-    console.print(f"next: SOUK_BUNDLE={made.path} python -m services.embedder", soft_wrap=True)
+    console.print(f"next: python -m services --bundle {made.path}", soft_wrap=True)

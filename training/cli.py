@@ -1,0 +1,14 @@
+"""`python -m training`: everything offline, one sub-command a folder."""
+
+import typer
+
+from training.bundle.cli import bundle
+from training.data.cli import app as data
+from training.data.cli import generate
+from training.encoder.cli import app as encoder
+
+app = typer.Typer(help="Souk's offline side: data, models, bundles.", no_args_is_help=True)
+app.command()(generate)
+app.command()(bundle)
+app.add_typer(data, name="data")
+app.add_typer(encoder, name="encoder")
