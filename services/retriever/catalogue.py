@@ -351,6 +351,15 @@ class Catalogue:
             ).fetchall()
         return [item_id for _, item_id in rows], rows[-1][0] if len(rows) == limit else None
 
+    def counts(self, version: str) -> tuple[int, int]:
+        """Items held, and vectors (or their absence for good) of a space version."""
+        with self._reading() as db:
+            items: int = db.execute("SELECT COUNT(*) FROM items WHERE item IS NOT NULL").fetchone()[0]
+            vectors: int = db.execute(
+                "SELECT COUNT(*) FROM vectors WHERE space = (SELECT key FROM spaces WHERE version = ?)", (version,)
+            ).fetchone()[0]
+        return items, vectors
+
     def lacking(self, version: str, ids: Sequence[str]) -> set[str]:
         """Which of the items held lack a vector of the space version."""
         marks = ",".join("?" * len(ids))

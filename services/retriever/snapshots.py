@@ -25,7 +25,7 @@ INDEXES = "indexes"
 _UNFINISHED = ".tmp"
 _OWNER = "catalogue.txt"
 
-Save = Callable[[Path], None]
+Save = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,13 @@ def restore(source: Path, data: Path) -> bool:
 
 
 def save_indexes(catalogue: Catalogue, save: Save, directory: Path) -> None:
-    """Saves the indexes below a directory in place of the ones there. Raises OSError."""
-    unfinished = directory / (INDEXES + _UNFINISHED)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    save(unfinished)
-    (unfinished / _OWNER).write_text(catalogue.identity)
-    final = directory / INDEXES
-    shutil.rmtree(final, ignore_errors=True)
-    unfinished.rename(final)
+    """Saves the indexes below a directory, in place of ones of another catalogue. Raises OSError."""
+    folder = directory / INDEXES
+    if saved_indexes(catalogue, directory) is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / _OWNER).write_text(catalogue.identity)
+    save(folder)
 
 
 def saved_indexes(catalogue: Catalogue, directory: Path) -> Path | None:

@@ -15,7 +15,7 @@ from services.domain.text import TextTemplate, item_text
 from services.retriever.changes import AppliedChange
 from souk.retriever.v1 import admin_pb2, retriever_pb2
 from souk.types.v1 import types_pb2
-from souk.vectors import Float32, unpack_vector
+from souk.vectors import Float32, pack_vector, unpack_vector
 
 MAX_REVISION = 2**64 - 1
 VECTOR_BYTES = np.dtype("<f4")
@@ -239,6 +239,9 @@ class Transaction:
         if held is None or held.item is None or held.revision != change.revision:
             return
         vector = unpack_vector(change.vector) if change.HasField("vector") else None
+        space = self._spaces.get(change.space_version)
+        if space is not None and vector is not None and vector.shape != (space.dim,):
+            raise ValueError(f"vector of {change.item_id!r}: {len(vector)} numbers; its space has {space.dim}")
         made = MadeVector(change.item_id, change.revision, vector)
         known = self._db.execute(
             "SELECT v.sequence FROM vectors v JOIN spaces s ON s.key = v.space WHERE v.item = ? AND s.version = ?",
@@ -260,6 +263,21 @@ class Transaction:
             (item, version, sequence, value),
         )
         self.changes.append(_vector_change(made, space, version, sequence))
+
+
+def to_wire(change: AppliedChange) -> retriever_pb2.Change:
+    """A change as it is sent to those who follow the catalogue; `Transaction.replicate` takes it in."""
+    wire = retriever_pb2.Change(sequence=change.sequence)
+    if change.space:
+        wire.vector.item_id, wire.vector.revision = change.item_id, change.revision
+        wire.vector.space, wire.vector.space_version = change.space, change.space_version
+        if change.vector is not None:
+            wire.vector.vector.CopyFrom(pack_vector(change.vector))
+    elif change.item is None:
+        wire.removal.item_id, wire.removal.revision = change.item_id, change.revision
+    else:
+        wire.item.CopyFrom(change.item)
+    return wire
 
 
 def _vector_change(made: MadeVector, space: types_pb2.Space.ValueType, version: str, sequence: int) -> AppliedChange:

@@ -18,11 +18,10 @@ from services.domain.checks import Invalid
 from services.domain.text import TextTemplate
 from services.retriever.catalogue import FILE, Catalogue, CatalogueError
 from services.retriever.changes import AppliedChange
-from services.retriever.writes import MadeVector, SpaceKey, Transaction
+from services.retriever.writes import MadeVector, SpaceKey, Transaction, to_wire
 from services.runtime.errors import FailedPrecondition, Overloaded, Unavailable
-from souk.retriever.v1 import admin_pb2, retriever_pb2
+from souk.retriever.v1 import admin_pb2
 from souk.types.v1 import types_pb2
-from souk.vectors import pack_vector
 
 SPACE = SpaceKey(types_pb2.SPACE_CONTENT, "v1", 4, TextTemplate())
 OTHER = SpaceKey(types_pb2.SPACE_CONTENT, "v2", 4, TextTemplate(fields=(("title", 64),)))
@@ -359,20 +358,6 @@ def test_a_backup_is_a_catalogue(opened: Open, tmp_path: Path) -> None:
     copy = Open(tmp_path / "copy")
     assert states(copy.catalogue, 0, 10) == states(opened.catalogue, 0, 10)
     copy.catalogue.close()
-
-
-def to_wire(change: AppliedChange) -> retriever_pb2.Change:
-    wire = retriever_pb2.Change(sequence=change.sequence)
-    if change.space:
-        wire.vector.item_id, wire.vector.revision = change.item_id, change.revision
-        wire.vector.space, wire.vector.space_version = change.space, change.space_version
-        if change.vector is not None:
-            wire.vector.vector.CopyFrom(pack_vector(change.vector))
-    elif change.item is None:
-        wire.removal.item_id, wire.removal.revision = change.item_id, change.revision
-    else:
-        wire.item.CopyFrom(change.item)
-    return wire
 
 
 def seen(changes: Sequence[AppliedChange]) -> dict[tuple[str, str], tuple[int, bytes]]:

@@ -1,0 +1,308 @@
+"""The parts of a retriever put together: catalogue, indexes, vector worker or follower, generations, upkeep."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextvars import copy_context
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from services.domain.bundle import Bundle, read_bundle
+from services.retriever import snapshots
+from services.retriever.catalogue import Catalogue
+from services.retriever.changes import AppliedChange
+from services.retriever.follower import Follower
+from services.retriever.generations import Generations, space_of
+from services.retriever.index import CatalogueIndex
+from services.retriever.settings import RetrieverSettings
+from services.retriever.worker import VectorWorker
+from services.retriever.writes import SpaceKey, Transaction
+from services.runtime import threads
+from services.runtime.admission import Admission
+from services.runtime.errors import FailedPrecondition, Unavailable
+from services.runtime.telemetry import log
+from souk.retriever.v1 import admin_pb2
+
+_UPKEEP_SECONDS = 1.0
+_REPLAY_CHANGES = 5_000
+_REPLAY_BYTES = 8 << 20
+_DROP_AT_ONCE = 2_000
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+class Engine:
+    """Everything behind the RPCs of one retriever process. Methods are for its event loop."""
+
+    catalogue: Catalogue
+    index: CatalogueIndex
+    generations: Generations
+
+    def __init__(self, settings: RetrieverSettings) -> None:
+        self.settings = settings
+        self.worker: VectorWorker | None = None
+        self.follower: Follower | None = None
+        self.admission = Admission("retriever", settings.max_running, settings.max_waiting)
+        self.applied = 0
+        """The last change that reads see."""
+        self.news = asyncio.Event()
+        """Set at the next change; another event then takes its place."""
+        self._loop: asyncio.AbstractEventLoop
+        self._searching = threads.pool("search", settings.threads)
+        self._writing = threads.pool("write", 2)
+        self._streaming = threads.pool("stream", 2)
+        self._background = threads.pool("background", 2)
+        self._upkeep = threading.Thread(target=self._keep_up, name="upkeep", daemon=True)
+        self._stopping = threading.Event()
+        self._snapshot: asyncio.Task[admin_pb2.Snapshot] | None = None
+        self._dropping: dict[str, asyncio.Task[None]] = {}
+
+    # Life.
+
+    async def start(self) -> None:
+        """Opens what is on disk and brings the indexes up to it. Raises CatalogueError, BundleError."""
+        self._loop = asyncio.get_running_loop()
+        bundle = await asyncio.to_thread(self._open)
+        self.generations = Generations(self._add, self._remove, self._serve, self._pending)
+        self.generations.begin(bundle)
+        self._follow_spaces()
+        self.catalogue.start(self._committed)
+        if self.settings.primary is None:
+            self.worker = VectorWorker(self.catalogue, self.settings.embedder, self._background)
+            self.worker.add(space_of(bundle), bundle.generation)
+        else:
+            self.follower = Follower(self.catalogue, self.settings.primary)
+            await self.follower.wait_whole()
+        self._upkeep.start()
+
+    async def stop(self) -> None:
+        """Answers what is queued, saves the indexes for the next start, closes all."""
+        if not hasattr(self, "catalogue"):
+            return
+        if hasattr(self, "generations"):
+            await self.generations.stop()
+        for task in self._dropping.values():
+            task.cancel()
+        if self.worker is not None:
+            await self.worker.stop()
+        if self.follower is not None:
+            await self.follower.stop()
+        await asyncio.to_thread(self._close)
+
+    def check(self) -> None:
+        """Raises Unavailable when reads are no longer answered or writes no longer kept."""
+        self.catalogue.check()
+        if self.follower is not None:
+            self.follower.check()
+        if not self._upkeep.is_alive():
+            raise Unavailable("the upkeep of the indexes has ended")
+
+    def _open(self) -> Bundle:
+        """Blocking: everything that `start` does before the loop is needed."""
+        settings = self.settings
+        bundle = read_bundle(settings.bundle)
+        if settings.restore is not None:
+            snapshots.restore(settings.restore, settings.data)
+        self.catalogue = Catalogue(settings.data, settings.max_queued_items)
+        self.index = self._saved_index(bundle) or self._replayed(self._new_index({bundle.generation: space_of(bundle)}))
+        self.index.set_serving(bundle.generation)
+        self.applied = self.catalogue.head
+        log.info("catalogue opened", sequence=self.applied, items=self.index.info().items)
+        return bundle
+
+    def _saved_index(self, bundle: Bundle) -> CatalogueIndex | None:
+        """The indexes that were saved, brought up to the catalogue; None where there are none that agree with it."""
+        saved = snapshots.saved_indexes(self.catalogue, self.settings.data)
+        if saved is None:
+            return None
+        space = space_of(bundle)
+        index = CatalogueIndex(self.settings.threads)
+        if not index.load(saved) or index.sequence > self.catalogue.head:
+            return None
+        index.add_space(space.space, space.version, space.dim, bundle.generation)
+        for other in {entry.generation for entry in index.info().indexes} - {bundle.generation}:
+            index.drop_generation(other)
+        self._replay(index, index.sequence, [space.version])
+        items, vectors = self.catalogue.counts(space.version)
+        info = index.info()
+        if info.items != items:
+            log.warning("saved indexes do not agree with the catalogue; made anew", items=items, indexed=info.items)
+            return None
+        if info.items - info.indexes[0].pending != vectors:
+            # Saved before the space was loaded, or while it was.
+            self._replay(index, 0, [space.version], items=False)
+        return index
+
+    def _new_index(self, spaces: dict[str, SpaceKey]) -> CatalogueIndex:
+        index = CatalogueIndex(self.settings.threads)
+        for generation, space in spaces.items():
+            index.add_space(space.space, space.version, space.dim, generation)
+        return index
+
+    def _replayed(self, index: CatalogueIndex) -> CatalogueIndex:
+        self._replay(index, 0, [entry.space.version for entry in index.info().indexes])
+        return index
+
+    def _replay(self, index: CatalogueIndex, after: int, versions: Sequence[str], items: bool = True) -> None:
+        while True:
+            page = self.catalogue.changes(after, versions, items, _REPLAY_CHANGES, _REPLAY_BYTES)
+            if page.changes:
+                index.apply(page.changes)
+                after = page.changes[-1].sequence
+            if page.complete:
+                return
+
+    def _close(self) -> None:
+        self._stopping.set()
+        self.index.stop()
+        if self._upkeep.ident is not None:
+            self._upkeep.join()
+        for pool in (self._searching, self._writing, self._streaming, self._background):
+            pool.shutdown(wait=True, cancel_futures=True)
+        self.catalogue.close()
+        self._save_indexes()
+
+    # Work in threads.
+
+    async def search(self, work: int, run: Callable[[A], T], request: A) -> T:
+        """Runs a read in a compute thread once there is room for its work, in units of about one candidate.
+
+        Raises Overloaded where there is not even room to wait.
+        """
+        async with self.admission.admit(min(work, self.settings.max_running)):
+            return await self._loop.run_in_executor(self._searching, partial(copy_context().run, run, request))
+
+    async def write(self, queue: Callable[[A], Future[T]], request: A) -> T:
+        """Checks and queues a write in a thread, then waits until it is committed and found."""
+        future = await self._loop.run_in_executor(self._writing, queue, request)
+        return await asyncio.wrap_future(future)
+
+    async def read(self, run: Callable[[], T]) -> T:
+        """Runs a read of the catalogue for a stream, beside the searches."""
+        return await self._loop.run_in_executor(self._streaming, run)
+
+    async def snapshot(self) -> admin_pb2.Snapshot:
+        """Makes a snapshot, or waits for the one being made. Raises FailedPrecondition."""
+        if self._snapshot is None or self._snapshot.done():
+            settings = self.settings
+            self._snapshot = asyncio.create_task(
+                asyncio.to_thread(
+                    snapshots.create, self.catalogue, self._save_into, settings.snapshots, settings.keep_snapshots
+                )
+            )
+        return await asyncio.shield(self._snapshot)
+
+    async def wait_indexed(self, results: Sequence[admin_pb2.WriteResult]) -> None:
+        """Waits until what was written is found by vector in the generation that serves."""
+        if self.worker is None:
+            raise FailedPrecondition("a follower makes no vectors")
+        written = {r.item_id: r.revision for r in results if r.outcome != admin_pb2.OUTCOME_INVALID}
+        version = self.generations.spaces[self.generations.serving].version
+        await self.worker.wait_indexed(version, written)
+
+    # What the catalogue tells.
+
+    def _committed(self, changes: Sequence[AppliedChange], head: int) -> None:
+        """In the catalogue's thread, between a commit and its answers."""
+        if head < self.applied:  # Emptied, to be copied anew.
+            serving = self.index.serving
+            self.index = self._new_index(self.generations.spaces)
+            self.index.set_serving(serving)
+        if changes:
+            self.index.apply(changes)
+        self.applied = head
+        if self.worker is not None:
+            self.worker.committed(changes)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        told, self.news = self.news, asyncio.Event()
+        told.set()
+
+    # Generations.
+
+    async def _add(self, space: SpaceKey, generation: str) -> None:
+        if dropping := self._dropping.get(space.version):
+            await dropping
+        held = {entry.space.version for entry in self.index.info().indexes}
+        self.index.add_space(space.space, space.version, space.dim, generation)
+        self._follow_spaces()
+        if space.version not in held:
+            await self._announce_vectors(space.version)
+        if self.worker is not None:
+            self.worker.add(space, generation)
+        if space.version in held:
+            return
+        if self.worker is not None:
+            await self.worker.wait_complete(space.version)
+        while self._pending(space.version):  # A follower's vectors come from its primary.
+            await self.news.wait()
+
+    async def _announce_vectors(self, version: str) -> None:
+        """Brings vectors that the catalogue holds already into an index that is new."""
+        after = 0
+        while True:
+            page = await self.read(partial(self.catalogue.changes, after, [version], False))
+            if page.changes:
+                announce = partial(Transaction.announce, vectors=page.changes)
+                await asyncio.wrap_future(self.catalogue.submit(len(page.changes), announce))
+                after = page.changes[-1].sequence
+            if page.complete:
+                return
+
+    async def _remove(self, space: SpaceKey, generation: str) -> None:
+        if self.worker is not None:
+            await self.worker.remove(space.version, generation)
+        self.index.drop_generation(generation)
+        self._follow_spaces()
+        if all(other.version != space.version for other in self.generations.spaces.values()):
+            task = asyncio.create_task(self._drop_vectors(space.version))
+            self._dropping[space.version] = task
+            task.add_done_callback(lambda _: self._dropping.pop(space.version, None))
+
+    async def _drop_vectors(self, version: str) -> None:
+        """In small steps: writes go on between them."""
+        drop = partial(Transaction.drop_vectors, version=version, limit=_DROP_AT_ONCE)
+        while await asyncio.wrap_future(self.catalogue.submit(_DROP_AT_ONCE, drop)):
+            pass
+
+    def _serve(self, generation: str) -> None:
+        self.index.set_serving(generation)
+
+    def _pending(self, version: str) -> int:
+        return max((entry.pending for entry in self.index.info().indexes if entry.space.version == version), default=0)
+
+    def _follow_spaces(self) -> None:
+        self.catalogue.set_spaces(list(self.generations.spaces.values()))
+
+    # Upkeep.
+
+    def _keep_up(self) -> None:
+        """In a thread of its own: rebuilds what has grown stale, and saves what took long to build."""
+        failed = ""
+        while not self._stopping.wait(_UPKEEP_SECONDS):
+            before = self._bases()
+            try:
+                self.index.maintain()
+                if self._bases() != before:
+                    self._save_indexes()
+            except Exception as error:
+                if str(error) != failed:  # Answers stay right meanwhile, they only cost more.
+                    failed = str(error)
+                    log.error("upkeep of the indexes failed", exc_info=error)
+
+    def _bases(self) -> set[tuple[str, int]]:
+        return {(entry.space.version, entry.base) for entry in self.index.info().indexes}
+
+    def _save_indexes(self) -> None:
+        try:
+            snapshots.save_indexes(self.catalogue, self._save_into, self.settings.data)
+        except OSError as error:
+            log.warning("indexes not saved: the next start makes them anew", problem=str(error))
+
+    def _save_into(self, directory: Path) -> None:
+        self.index.save(directory)
