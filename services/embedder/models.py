@@ -170,8 +170,9 @@ class Model:
     ) -> Float32:
         """A row a text: its vector, tokens, truncated, covered."""
         # A token has about four characters; what it really takes is known and charged after the tokenizer.
-        most = self.encoder.max_tokens
-        with self._engine.budget.charge(sum(min(most, 2 + len(text) // 4) for text in texts)) as charge:
+        most, budget = self.encoder.max_tokens, self._engine.budget
+        estimate = sum(min(most, 2 + len(text) // 4) for text in texts)
+        with budget.charge(min(estimate, budget.limit)) as charge:
             with clock.stage("tokenise"):
                 read = await self._tokenise(texts)
             if not truncate:
