@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -21,8 +21,6 @@ from souk.types.v1 import types_pb2
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
 CATEGORY_SEPARATOR = " > "
-
-Message = TypeVar("Message")
 
 
 class DatasetError(ValueError):
@@ -204,22 +202,27 @@ def read_items(path: str | Path, on_bad_row: OnBadRow | None = None) -> Iterator
     A bad row is given to `on_bad_row` and left out; without it, it is raised as BadRow.
     Raises DatasetError where there is no items table or it cannot be read.
     """
-    return _read(path, "items", _item, on_bad_row)
+    return _read(path, "items", on_bad_row)
 
 
 def read_shoppers(path: str | Path, on_bad_row: OnBadRow | None = None) -> Iterator[types_pb2.Shopper]:
     """Every shopper of a dataset directory or of one shoppers file. As read_items."""
-    return _read(path, "shoppers", _shopper, on_bad_row)
+    return _read(path, "shoppers", on_bad_row)
 
 
 def read_events(path: str | Path, on_bad_row: OnBadRow | None = None) -> Iterator[types_pb2.Event]:
     """Every event of a dataset directory or of one events file. As read_items; without time it stays unset."""
-    return _read(path, "events", _event, on_bad_row)
+    return _read(path, "events", on_bad_row)
 
 
 def read_judgements(path: str | Path, on_bad_row: OnBadRow | None = None) -> Iterator[Judgement]:
     """Every judgement of a dataset directory or of one judgements file. As read_items."""
-    return _read(path, "judgements", lambda row: Judgement(**row), on_bad_row)
+    return _read(path, "judgements", on_bad_row)
+
+
+def parse_row(table: str, row: Mapping[Any, Any], file: str, number: int) -> Any:
+    """One flat row, values typed or as text, as Item, Shopper, Event or Judgement by `table`. Raises BadRow."""
+    return _BUILDERS[table](_typed(row, file, number, table))
 
 
 def item_row(item: types_pb2.Item) -> dict[str, Any]:
@@ -305,6 +308,14 @@ def _event(row: dict[str, Any]) -> types_pb2.Event:
     return event
 
 
+_BUILDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "items": _item,
+    "shoppers": _shopper,
+    "events": _event,
+    "judgements": lambda row: Judgement(**row),
+}
+
+
 def _attribute_messages(row: dict[str, Any]) -> list[types_pb2.Attribute]:
     return [types_pb2.Attribute(name=name, values=values) for name, values in row.pop("attributes", {}).items()]
 
@@ -315,9 +326,7 @@ def _timestamp(moment: datetime) -> Timestamp:
     return stamp
 
 
-def _read(
-    path: str | Path, table: str, build: Callable[[dict[str, Any]], Message], on_bad_row: OnBadRow | None
-) -> Iterator[Message]:
+def _read(path: str | Path, table: str, on_bad_row: OnBadRow | None) -> Iterator[Any]:
     file = Path(path)
     if file.is_dir():
         found = find_table(file, table)
@@ -331,7 +340,9 @@ def _read(
         raise DatasetError(f"{file}: unknown format; known: {', '.join(SUFFIXES)}")
     for number, row in enumerate(rows(file, table), start=1):
         try:
-            yield build(_parse(row, file, number, table))
+            if isinstance(row, BadRow):
+                raise row
+            yield parse_row(table, row, file.name, number)
         except BadRow as bad:
             if on_bad_row is None:
                 raise
@@ -342,24 +353,22 @@ def _suffix(file: Path) -> str:
     return "".join(file.suffixes[-2:]) if file.suffix == ".gz" else file.suffix
 
 
-def _parse(row: Mapping[Any, Any] | BadRow, file: Path, number: int, table: str) -> dict[str, Any]:
+def _typed(row: Mapping[Any, Any], file: str, number: int, table: str) -> dict[str, Any]:
     """One raw row as typed values, without what is absent (null, or an empty text)."""
-    if isinstance(row, BadRow):
-        raise row
     parsers = COLUMNS[table]
     parsed = {}
     for column, value in row.items():
         if value is None or value == "":
             continue
         if column not in parsers:
-            raise BadRow(file.name, number, str(column), f"unknown column; known: {', '.join(parsers)}")
+            raise BadRow(file, number, str(column), f"unknown column; known: {', '.join(parsers)}")
         try:
             parsed[column] = parsers[column](value)
         except _Problem as problem:
-            raise BadRow(file.name, number, column, str(problem)) from None
+            raise BadRow(file, number, column, str(problem)) from None
     for column in REQUIRED[table]:
         if column not in parsed:
-            raise BadRow(file.name, number, column, "must be given")
+            raise BadRow(file, number, column, "must be given")
     return parsed
 
 

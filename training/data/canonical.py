@@ -80,12 +80,23 @@ class DatasetWriter:
         schema = SCHEMAS[table]
         if not isinstance(rows, pa.Table):
             rows = _table_of(rows, schema)
+        rows = pa.Table.from_arrays(
+            [
+                rows[column.name] if column.name in rows.column_names else pa.nulls(rows.num_rows, column.type)
+                for column in schema
+            ],
+            schema=schema,
+        )
         if table not in self._writers:
-            self._writers[table] = parquet.ParquetWriter(
-                self.directory / f"{table}.parquet", rows.schema, compression="zstd"
-            )
+            file = self.directory / f"{table}.parquet"
+            self._writers[table] = parquet.ParquetWriter(file, schema, compression="zstd")
         self._writers[table].write_table(rows)
         self._counts[table] = self._counts.get(table, 0) + rows.num_rows
+
+    @property
+    def dropped(self) -> dict[str, dict[str, int]]:
+        """What `drop` has counted: table -> reason -> rows."""
+        return self._info.dropped
 
     def drop(self, table: str, reason: str, rows: int) -> None:
         """Count rows that were left out and why."""
@@ -113,14 +124,13 @@ class DatasetWriter:
 
 
 def _table_of(rows: Sequence[dict[str, Any]], schema: Any) -> Any:
-    """Flat rows, times as ISO 8601, as one pyarrow Table of `schema` without the columns that no row has."""
-    present = [column for column in schema if any(column.name in row for row in rows)]
+    """Flat rows, times as ISO 8601 or datetime, as one pyarrow Table of `schema`."""
     columns = []
-    for column in present:
+    for column in schema:
         values = [row.get(column.name) for row in rows]
         text_of_time = column.type == _MOMENT and any(isinstance(value, str) for value in values)
         columns.append(pa.array(values, pa.string()).cast(_MOMENT) if text_of_time else pa.array(values, column.type))
-    return pa.Table.from_arrays(columns, schema=pa.schema(present))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 @dataclass(frozen=True)
@@ -176,14 +186,13 @@ def open_dataset(path: str | Path) -> Dataset:
 def read_columns(file: Path, table: str) -> pl.DataFrame:
     """One table with all its columns, empty texts as null. Raises DatasetError on a file that does not fit."""
     wanted = _empty(table).schema
-    text_only = {name: pl.String for name, kind in wanted.items() if not kind.is_numeric()}
     try:
         if file.suffix == ".parquet":
             frame = pl.read_parquet(file)
         elif ".csv" in file.suffixes:
             frame = pl.read_csv(file, infer_schema=False)
         else:
-            frame = pl.read_ndjson(file, schema_overrides=text_only | {"visible": pl.Boolean}, infer_schema_length=None)
+            frame = pl.read_ndjson(file, infer_schema_length=None)
         return _fit(frame, wanted)
     except (pl.exceptions.PolarsError, ValueError) as error:
         raise DatasetError(f"{file.name}: {error} (the validate command names the rows)") from error

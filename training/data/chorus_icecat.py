@@ -14,6 +14,7 @@ from training.data.canonical import DatasetWriter, Info
 _MAX_ATTRIBUTES = 64
 _MAX_VALUE_BYTES = 256
 _MAX_NAME_BYTES = 64
+_MAX_VALUES = 32
 _BATCH = 2000
 
 
@@ -78,22 +79,28 @@ def _item(product: dict[str, Any], writer: DatasetWriter) -> types_pb2.Item:
     # One product type in the source is a number, which names nothing.
     if kind and not kind.isdigit():
         item.category_path.append(kind)
-    # Short values first: where there are too many, what goes is the long lists of compatible devices.
-    named = sorted(
-        (_attribute(name, value) for name, value in product.items() if name.startswith("attr_")), key=_length
-    )
+    # Where there are too many, yes-or-no properties go first, then numbers.
+    kinds = ("attr_t_", "attr_n_", "attr_b_")
+    named = [_attribute(name, product[name]) for kind in kinds for name in product if name.startswith(kind)]
+    seen: set[str] = set()
     for name, text in [("model", product["name"]), ("ean", product["ean"][0] if product["ean"] else ""), *named]:
-        if not text or len(name.encode()) > _MAX_NAME_BYTES:
-            writer.drop("attributes", "empty, or the name is over 64 bytes", 1)
-        elif len(text.encode()) > _MAX_VALUE_BYTES:
-            writer.drop("attributes", "value over 256 bytes", 1)
-        elif len(item.attributes) == _MAX_ATTRIBUTES:
+        values = _values(text)
+        if not values or len(name.encode()) > _MAX_NAME_BYTES:
+            writer.drop("attributes", "empty, or a name or value over its limit", 1)
+        elif len(seen) == _MAX_ATTRIBUTES:
             writer.drop("attributes", "beyond the 64 of an item", 1)
-        elif all(name != one.name for one in item.attributes):
-            item.attributes.add(name=name, values=[text])
-        else:
+        elif name in seen:
             writer.drop("attributes", "name seen before in the item", 1)
+        else:
+            seen.add(name)
+            item.attributes.add(name=name, values=values)
     return item
+
+
+def _values(text: str) -> list[str]:
+    """The text as one value, or, where it is too long for one, as the values of the list that it is."""
+    parts = [text] if len(text.encode()) <= _MAX_VALUE_BYTES else [part.strip() for part in text.split(",")]
+    return [part for part in parts if 0 < len(part.encode()) <= _MAX_VALUE_BYTES][:_MAX_VALUES]
 
 
 def _attribute(name: str, value: Any) -> tuple[str, str]:
@@ -102,10 +109,6 @@ def _attribute(name: str, value: Any) -> tuple[str, str]:
     if isinstance(value, bool):
         return words, "yes" if value else "no"
     return words, f"{value:g}" if isinstance(value, float) else str(value).strip()
-
-
-def _length(attribute: tuple[str, str]) -> int:
-    return len(attribute[1])
 
 
 def _load_ratings(path: Path, known: set[str], writer: DatasetWriter) -> None:

@@ -5,11 +5,12 @@ import gzip
 import json
 import tomllib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from services.domain.checks import Invalid, check_item
-from souk.dataset import COLUMNS, REQUIRED, BadRow, DatasetError, item_row, parse_row
+from souk.dataset import COLUMNS, REQUIRED, BadRow, DatasetError, event_row, item_row, parse_row, shopper_row
 from training.data.canonical import DatasetWriter, Info
 
 _BATCH = 5000
@@ -40,10 +41,12 @@ def load(source: Path, out: Path, mapping: Path) -> None:
     if not isinstance(dataset, dict) or set(dataset) != {"name", "version", "origin", "licence"}:
         raise DatasetError(f"{mapping}: [dataset] must give name, version, origin and licence")
     _check_plan(mapping, plan)
-    with DatasetWriter(out, Info(**{key: str(value) for key, value in dataset.items()})) as writer:
-        for table in COLUMNS:
+    name, version, origin, licence = (str(dataset[key]) for key in ("name", "version", "origin", "licence"))
+    with DatasetWriter(out, Info(name, version, origin, licence)) as writer:
+        items = _load_table(source, "items", plan["items"], writer, None)
+        for table in ("shoppers", "events", "judgements"):
             if table in plan:
-                _load_table(source, table, plan[table], writer)
+                _load_table(source, table, plan[table], writer, items)
 
 
 def _check_plan(mapping: Path, plan: dict[str, Any]) -> None:
@@ -66,36 +69,52 @@ def _check_plan(mapping: Path, plan: dict[str, Any]) -> None:
                 raise DatasetError(f"{mapping}: [{table}] {field} is missing; name its column or give a constant")
 
 
-def _load_table(source: Path, table: str, part: dict[str, Any], writer: DatasetWriter) -> None:
+def _load_table(
+    source: Path, table: str, part: dict[str, Any], writer: DatasetWriter, items: set[str] | None
+) -> set[str]:
+    """Write one table; returns its keys. `items` are the ids of the catalogue, once that is known."""
     file = source / part["file"]
     seen: set[str] = set()
     batch: list[dict[str, Any]] = []
-    written = False
     for number, raw in enumerate(_rows(file, part), start=1):
         try:
-            row = _flat(raw, table, part, number)
-            message = parse_row(row, file.name, number, table)
-            if table == "items":
-                check_item(message, "item")
-                row = item_row(message)
-            key = row[f"{table[:-1]}_id"] if table != "judgements" else json.dumps([row["query"], row["item_id"]])
-            if key in seen:
-                raise BadRow(file.name, number, "", "id seen before")
+            row = _checked(_flat(raw, table, part, number), table, file.name, number)
         except BadRow as bad:
             writer.drop(table, f"{bad.column or 'row'}: {_kind(bad.problem)}", 1)
             continue
         except Invalid as invalid:
             writer.drop(table, f"{invalid.field}: over its limit or malformed", 1)
             continue
-        seen.add(key)
-        batch.append(row)
+        key = json.dumps([row["query"], row["item_id"]]) if table == "judgements" else row[f"{table[:-1]}_id"]
+        if key in seen:
+            writer.drop(table, "seen before", 1)
+        elif items is not None and row.get("item_id") is not None and row["item_id"] not in items:
+            writer.drop(table, "item_id: not in the catalogue", 1)
+        else:
+            seen.add(key)
+            batch.append(row)
         if len(batch) == _BATCH:
             writer.write(table, batch)
-            batch, written = [], True
+            batch = []
+    if not seen:
+        raise DatasetError(f"{file}: no row of {table} could be used: {writer.dropped.get(table, 'it has none')}")
     if batch:
         writer.write(table, batch)
-    elif not written:
-        raise DatasetError(f"{file}: no row of {table} could be used: {writer.dropped(table)}")
+    return seen
+
+
+def _checked(row: dict[str, Any], table: str, file: str, number: int) -> dict[str, Any]:
+    """The flat row with typed values. Raises BadRow, Invalid."""
+    message = parse_row(table, row, file, number)
+    if table == "items":
+        check_item(message, "item")
+        return item_row(message)
+    if table == "shoppers":
+        return shopper_row(message)
+    if table == "events":
+        order = {"order": int(row["order"])} if "order" in row else {}
+        return event_row(message) | order
+    return asdict(message)
 
 
 def _rows(file: Path, part: dict[str, Any]) -> Iterator[dict[str, str]]:

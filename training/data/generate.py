@@ -150,8 +150,8 @@ def _shopper_rows(shoppers: Shoppers, numbers: Ints) -> list[dict[str, Any]]:
 def _event_table(
     events: Events, words: Words, catalogue: Catalogue, shoppers: Ints, events_done: int, pages_done: int
 ) -> Any:
-    type_names = [name.removeprefix("EVENT_TYPE_") for name in types_pb2.EventType.keys()]
-    scene_names = [None, *(name.removeprefix("SCENE_") for name in list(types_pb2.Scene.keys())[1:])]
+    type_names = [name.removeprefix("EVENT_TYPE_") for name, _ in types_pb2.EventType.items()]
+    scene_names = [None, *(name.removeprefix("SCENE_") for name, _ in list(types_pb2.Scene.items())[1:])]
     priced = ~np.isnan(events.price)
     schema = SCHEMAS["events"]
     columns = {

@@ -10,7 +10,8 @@ from training.data.world import LEAVES, START, Catalogue, Ints, stream
 
 ITEM_CHUNK = 20_000
 CURRENCY = "EUR"
-_LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
+# Consonants that make no word of two letters.
+_LETTERS = "BCDFGHJKLMNRSWXZ"
 _SUFFIXES = ("", "X", "S", "Pro", "T", "B", "N", "HD")
 # Size of the space of model numbers (two letters, four digits, suffix) and a step without common divisor.
 _MODELS = len(_LETTERS) ** 2 * 9000 * len(_SUFFIXES)
@@ -28,7 +29,7 @@ def shopper_id(number: int) -> str:
 
 
 def model_name(model: int, seed: int) -> str:
-    """Model number like WH-4000X; distinct for distinct `model` below 38 million."""
+    """Model number like WH-4000X; distinct for distinct `model` below 18 million."""
     code = (model * _MODEL_STEP + seed) % _MODELS
     code, suffix = divmod(code, len(_SUFFIXES))
     code, digits = divmod(code, 9000)
