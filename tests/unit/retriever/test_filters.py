@@ -233,7 +233,9 @@ def all_of(*nodes: Filter) -> Filter:
             "filter.attribute: says no condition; set any_of or range",
         ),
         (
-            Filter(attribute=retriever_pb2.AttributeFilter(name="x", range=retriever_pb2.NumberRange(max=float("inf")))),
+            Filter(
+                attribute=retriever_pb2.AttributeFilter(name="x", range=retriever_pb2.NumberRange(max=float("inf")))
+            ),
             "filter.attribute.range.max: inf; it must be finite",
         ),
         (

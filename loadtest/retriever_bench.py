@@ -1,0 +1,169 @@
+"""Recall and latency of vector search by how many items the filter allows: the planner against always Flat and always
+HNSW with a selector, interleaved in one run over one set of clustered vectors. Also what words and filters cost.
+
+    python -m loadtest.retriever_bench --items 200000 --dim 384
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import faiss as faiss_module
+import numpy as np
+from numpy.typing import NDArray
+
+from services.retriever.columns import Columns, ColumnsView
+from services.retriever.dense import Dense, DenseView, normalised
+from services.retriever.filters import passing
+from services.retriever.lexical import Lexical, merge, words_of
+from services.retriever.order import Mask
+from souk.retriever.v1 import retriever_pb2
+from souk.types.v1 import types_pb2
+from souk.vectors import Float32
+
+# FAISS's type stubs know little of what its Python wrappers do.
+faiss: Any = faiss_module
+
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.01, 0.001)
+HNSW_EFFORT = 128
+WORDS = ("red", "blue", "lamp", "shoe", "table", "wool", "light", "cotton", "running", "garden", "kitchen", "pro")
+
+Search = Callable[[Float32], NDArray[np.int64]]
+
+
+def clustered(rows: int, dim: int, random: np.random.Generator) -> Float32:
+    """Vectors around rows / 100 centres, shape (rows, dim), at length 1."""
+    centres = random.standard_normal((max(1, rows // 100), dim), dtype=np.float32)
+    vectors = centres[random.integers(len(centres), size=rows)]
+    vectors += 0.6 * random.standard_normal((rows, dim), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def build(vectors: Float32, random: np.random.Generator, threads: int) -> tuple[DenseView, ColumnsView, Lexical]:
+    """The items behind the vectors, with titles of four common words and one of their own."""
+    columns, words = Columns(), Lexical()
+    space = Dense(types_pb2.SPACE_CONTENT, "bench", vectors.shape[1], build_threads=threads)
+    for number, vector in enumerate(vectors):
+        title = " ".join([*random.choice(WORDS, 4), f"model{number}"])
+        item = types_pb2.Item(
+            id=f"i{number}", title=title, brand=f"b{number % 300}", price=number % 500, currency="EUR"
+        )
+        slot = columns.add(item)
+        words.add(slot, words_of(item))
+        space.add_slot()
+        space.put(slot, vector)
+    table = columns.view()
+    began = time.perf_counter()
+    space.swap(space.build(space.view(), table, lambda: None), table)
+    print(f"graph of {len(vectors)} x {vectors.shape[1]} built in {time.perf_counter() - began:.1f} s")
+    began = time.perf_counter()
+    view = words.view()
+    words.swap(merge(view, table), view)
+    print(f"words of {len(vectors)} items merged in {time.perf_counter() - began:.1f} s")
+    return space.view(), table, words
+
+
+def compare(view: DenseView, table: ColumnsView, queries: Float32, k: int, random: np.random.Generator) -> None:
+    """One line a share of allowed items and a way of searching: recall against exact search, and latency."""
+    flat = faiss.IndexFlatIP(view.dim)
+    flat.add(view.base.vectors)
+    print(f"\nk = {k}; median / 95th percentile in ms over {len(queries)} queries, one thread")
+    print(f"{'allowed':>9} {'planner':>30} {'always Flat':>24} {f'always HNSW, ef {HNSW_EFFORT}':>24}")
+    for share in SHARES:
+        mask = random.random(table.size) < share
+        mask[0] = False
+        plans: set[str] = set()
+        ways = (_planner(view, table, mask, k, plans), _always(flat, view, mask, k, 0), _graph(view, mask, k))
+        times: tuple[list[float], ...] = ([], [], [])
+        hits = np.zeros(len(ways))
+        wanted = 0
+        for query in queries:
+            expected = set(view.search(query, mask, table, k, exact=True)[0].tolist())
+            wanted += len(expected)
+            for number, way in enumerate(ways):
+                began = time.perf_counter()
+                slots = way(query)
+                times[number].append((time.perf_counter() - began) * 1000)
+                hits[number] += len(expected & set(slots.tolist()))
+        cells = [
+            f"{hit / wanted:.3f} {np.median(taken):6.2f} / {np.percentile(taken, 95):6.2f}"
+            for hit, taken in zip(hits, times, strict=True)
+        ]
+        print(f"{share:>9.1%} {'+'.join(sorted(plans)):>6} {cells[0]:>22} {cells[1]:>24} {cells[2]:>24}")
+
+
+def _planner(view: DenseView, table: ColumnsView, mask: Mask, k: int, plans: set[str]) -> Search:
+    def run(query: Float32) -> NDArray[np.int64]:
+        slots, _, plan = view.search(query, mask, table, k)
+        plans.add(plan)
+        return slots
+
+    return run
+
+
+def _graph(view: DenseView, mask: Mask, k: int) -> Search:
+    return _always(view.base.index, view, mask, k, HNSW_EFFORT)
+
+
+def _always(index: Any, view: DenseView, mask: Mask, k: int, effort: int) -> Search:
+    """One FAISS index with a bitmap selector, made for each query as a service has to."""
+
+    def run(query: Float32) -> NDArray[np.int64]:
+        bitmap = np.packbits(np.take(mask, view.base_slots), bitorder="little")
+        selector = faiss.IDSelectorBitmap(bitmap)
+        if effort:
+            parameters = faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
+        else:
+            parameters = faiss.SearchParameters(sel=selector)
+        rows = index.search(query[None], k, params=parameters)[1][0]
+        slots: NDArray[np.int64] = view.base_slots[rows[rows >= 0]].astype(np.int64)
+        return slots
+
+    return run
+
+
+def others(table: ColumnsView, words: Lexical) -> None:
+    """What words and filters cost."""
+    view = words.view()
+    price = retriever_pb2.Filter(price=retriever_pb2.PriceRange(min=10, max=20))
+    brand = retriever_pb2.Filter(brand=retriever_pb2.StringList(values=["B7", "b8", "b9"]))
+    both = retriever_pb2.Filter(all=retriever_pb2.FilterList(filters=[price, brand]))
+    print()
+    runs: dict[str, Callable[[], object]] = {
+        "one rare word": lambda: view.search("model77", table.shown, table, 100),
+        "three common words": lambda: view.search("red running shoe", table.shown, table, 100),
+        "filter: price and brand": lambda: passing(both, table),
+    }
+    for name, run in runs.items():
+        times = []
+        for _ in range(30):
+            began = time.perf_counter()
+            run()
+            times.append((time.perf_counter() - began) * 1000)
+        print(f"{name:<26} {np.median(times):7.2f} ms")
+
+
+def main() -> None:
+    """Reads the command line and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=200_000)
+    parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=2, help="threads of the build; searches use one")
+    arguments = parser.parse_args()
+    random = np.random.default_rng(7)
+    vectors = clustered(arguments.items + arguments.queries, arguments.dim, random)
+    # Queries are of the same clusters as the items, and none is an item.
+    queries = np.stack([normalised(query) for query in vectors[arguments.items :]])
+    view, table, words = build(vectors[: arguments.items], random, arguments.threads)
+    del vectors
+    faiss.omp_set_num_threads(1)
+    for k in (10, 100):
+        compare(view, table, queries, k, random)
+    others(table, words)
+
+
+if __name__ == "__main__":
+    main()

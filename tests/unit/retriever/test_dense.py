@@ -1,0 +1,199 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.retriever import dense as dense_module
+from services.retriever.columns import Columns
+from services.retriever.dense import Dense, inner_products, normalised
+from souk.types.v1 import types_pb2
+from souk.vectors import Float32
+from tests.unit.retriever.items import CONTENT, random_vectors
+
+DIM = 8
+
+
+class Shelf:
+    """A table and a space written together, and a plain dict that says what should be found."""
+
+    def __init__(self) -> None:
+        self.columns = Columns()
+        self.dense = Dense(CONTENT, "v", DIM)
+        self.held: dict[str, Float32] = {}
+
+    def write(self, item_id: str, vector: Float32 | None) -> None:
+        self.remove(item_id)
+        slot = self.columns.add(types_pb2.Item(id=item_id))
+        self.dense.add_slot()
+        if vector is not None:
+            self.dense.put(slot, vector)
+            self.held[item_id] = vector
+
+    def remove(self, item_id: str) -> None:
+        slot = self.columns.held(item_id)
+        if slot:
+            self.columns.end(slot)
+            self.dense.end(slot)
+            self.held.pop(item_id, None)
+
+    def rebuild(self) -> None:
+        columns = self.columns.view()
+        self.dense.swap(self.dense.build(self.dense.view(), columns, lambda: None), columns)
+
+    def check(self) -> None:
+        columns, view = self.columns.view(), self.dense.view()
+        query = normalised(random_vectors(1, DIM, seed=99)[0])
+        slots, scores, _ = view.search(query, columns.shown, columns, k=len(self.held) + 5)
+        got = {self.columns.ids[slot]: score for slot, score in zip(slots.tolist(), scores.tolist(), strict=True)}
+        assert got == pytest.approx({i: float(normalised(v) @ query) for i, v in self.held.items()}, abs=1e-5)
+        assert view.present == len(self.held)
+        assert view.ended == np.count_nonzero(~columns.alive[view.base_slots])
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_module, "MIN_STALE", 3)
+    monkeypatch.setattr(dense_module, "ANN_ROWS", 12)
+
+
+# What happens to which of eight items; "change" keeps the vector, "begin" and "end" are the two halves of a rebuild.
+steps = st.lists(
+    st.tuples(st.sampled_from(["write", "change", "remove", "pending", "begin", "end"]), st.integers(0, 19)),
+    max_size=80,
+)
+
+
+@pytest.mark.usefixtures("small")
+@settings(max_examples=120, deadline=None)
+@given(steps)
+def test_nothing_is_lost_whenever_a_rebuild_begins_and_ends(script: list[tuple[str, int]]) -> None:
+    shelf = Shelf()
+    vectors = random_vectors(len(script) + 1, DIM)
+    built = None
+    for number, (step, which) in enumerate(script):
+        item_id = f"i{which}"
+        match step:
+            case "write":
+                shelf.write(item_id, vectors[number])
+            case "change":
+                shelf.write(item_id, shelf.held.get(item_id))
+            case "pending":
+                shelf.write(item_id, None)
+            case "remove":
+                shelf.remove(item_id)
+            case "begin":
+                built = shelf.dense.build(shelf.dense.view(), shelf.columns.view(), lambda: None)
+            case "end" if built is not None:
+                shelf.dense.swap(built, shelf.columns.view())
+                built = None
+        shelf.check()
+    shelf.rebuild()
+    shelf.check()
+
+
+def test_a_view_stays_as_it_was() -> None:
+    shelf = Shelf()
+    vectors = random_vectors(4, DIM)
+    shelf.write("a", vectors[0])
+    columns, view = shelf.columns.view(), shelf.dense.view()
+    shelf.write("b", vectors[1])
+    shelf.remove("a")
+    shelf.rebuild()
+    slots, _, _ = view.search(vectors[0], columns.shown, columns, k=5)
+    assert [shelf.columns.ids[slot] for slot in slots] == ["a"]
+    assert view.vector(columns.find("b")) is None
+
+
+@pytest.mark.usefixtures("small")
+def test_a_change_that_keeps_the_vector_gets_its_row_of_the_graph_back() -> None:
+    shelf = Shelf()
+    vectors = random_vectors(40, DIM)
+    for number, vector in enumerate(vectors):
+        shelf.write(f"i{number}", vector)
+    shelf.rebuild()
+    before = shelf.dense.view().base
+    assert before.kind == "hnsw"
+    for _ in range(3):
+        for number in range(30):
+            shelf.write(f"i{number}", vectors[number])
+    assert shelf.dense.due()
+    shelf.rebuild()
+    view = shelf.dense.view()
+    assert view.base is before
+    assert (len(view.delta_slots), view.ended) == (0, 0)
+    shelf.check()
+
+
+@pytest.mark.usefixtures("small")
+def test_new_rows_are_added_to_a_copy_of_the_graph() -> None:
+    shelf = Shelf()
+    vectors = random_vectors(60, DIM)
+    for number in range(40):
+        shelf.write(f"i{number}", vectors[number])
+    shelf.rebuild()
+    old = shelf.dense.view()
+    for number in range(40, 60):
+        shelf.write(f"i{number}", vectors[number])
+    shelf.rebuild()
+    assert len(shelf.dense.view().base_slots) == 60
+    assert (len(old.base_slots), old.base.index.ntotal) == (40, 40)
+    shelf.check()
+
+
+def test_uncovered_and_missing_vectors_are_told_apart() -> None:
+    shelf = Shelf()
+    for item_id in "abc":
+        shelf.write(item_id, None)
+    shelf.dense.put(shelf.columns.held("a"), None)
+    shelf.dense.put(shelf.columns.held("b"), random_vectors(1, DIM)[0])
+    for _ in range(2):
+        view = shelf.dense.view()
+        rows = [view.row(shelf.columns.held(item_id)) for item_id in "abc"]
+        assert rows == [dense_module.UNCOVERED, 0, dense_module.MISSING]
+        assert (view.present, view.uncovered) == (1, 1)
+        shelf.rebuild()
+
+
+def test_raw_vectors_are_those_of_the_index_itself() -> None:
+    shelf = Shelf()
+    vector = random_vectors(1, DIM)[0]
+    shelf.write("a", vector)
+    columns = shelf.columns.view()
+    shelf.dense.swap(_forced(shelf), columns)
+    base = shelf.dense.view().base
+    assert base.vectors.base is not None
+    assert not base.vectors.flags.owndata
+    np.testing.assert_array_equal(base.vectors[0], normalised(vector))
+
+
+def _forced(shelf: Shelf) -> dense_module.Built:
+    view = shelf.dense.view()
+    index = dense_module.faiss.IndexFlatIP(DIM)
+    index.add(view.delta)
+    return dense_module.Built(view, dense_module.Base.of(index, DIM), view.delta_slots, np.empty(0, dtype=np.int64))
+
+
+def test_one_vector_has_one_score_wherever_it_stands() -> None:
+    vectors = random_vectors(100, 37)
+    query = normalised(vectors[5])
+    everywhere = inner_products(vectors, np.arange(100), query)
+    for rows in (np.array([5]), np.array([99, 5, 17]), np.arange(3, 90, 7)):
+        np.testing.assert_array_equal(inner_products(vectors, rows, query), everywhere[rows])
+
+
+def test_equals_stand_by_popularity_then_by_a_key_that_says_nothing_of_age() -> None:
+    def order(ids: list[str]) -> list[str]:
+        columns, dense = Columns(), Dense(CONTENT, "v", DIM)
+        vector = random_vectors(1, DIM)[0]
+        for item_id in ids:
+            slot = columns.add(types_pb2.Item(id=item_id, popularity=5 if item_id == "i7" else 1))
+            dense.add_slot()
+            dense.put(slot, vector)
+        view = columns.view()
+        return [columns.ids[slot] for slot in dense.view().search(vector, view.shown, view, 6)[0]]
+
+    ids = [f"i{number}" for number in range(20)]
+    best = order(ids)
+    assert best[0] == "i7"
+    assert best == order(ids[::-1])
+    assert best[1:] not in (sorted(best[1:]), sorted(best[1:], reverse=True))

@@ -1,0 +1,129 @@
+import pytest
+
+from services.retriever import suggest
+from services.retriever.columns import Columns
+from services.retriever.suggest import NO_COMPLETIONS, Completions, Suggester, normal_form, phrases
+from tests.unit.retriever.items import make_item
+
+
+class Shop:
+    """A table and its completions."""
+
+    def __init__(self) -> None:
+        self.columns = Columns()
+        self.suggester = Suggester()
+        self.completions: Completions = NO_COMPLETIONS
+
+    def write(self, item_id: str, **fields: object) -> None:
+        self.remove(item_id)
+        self.columns.add(make_item(item_id, **fields))
+
+    def remove(self, item_id: str) -> None:
+        slot = self.columns.held(item_id)
+        if slot:
+            self.columns.end(slot)
+
+    def complete(self, prefix: str, k: int = 10) -> list[tuple[str, int]]:
+        while (fresh := self.suggester.refresh(self.columns.view())) is not None:
+            self.completions = fresh
+        return self.completions.complete(prefix, k)
+
+
+def test_completes_brands_categories_and_phrases_of_titles() -> None:
+    shop = Shop()
+    shop.write("a", title="Wireless noise cancelling headphones", brand="Wirex", category_path=["Audio", "Wireless"])
+    found = dict(shop.complete("wire"))
+    assert found == {"Wirex": 1, "Wireless": 1, "wireless noise": 1, "wireless noise cancelling": 1}
+
+
+def test_most_items_come_first_then_the_most_popular_then_by_text() -> None:
+    shop = Shop()
+    shop.write("a", title="red shoe", popularity=1)
+    shop.write("b", title="red hat", popularity=9)
+    shop.write("c", title="red cap", popularity=1)
+    assert shop.complete("red") == [("red", 3), ("red hat", 1), ("red cap", 1), ("red shoe", 1)]
+    assert shop.complete("red", 2) == [("red", 3), ("red hat", 1)]
+
+
+def test_the_last_word_may_be_unfinished_and_case_and_accents_do_not_count() -> None:
+    shop = Shop()
+    shop.write("a", title="Café table", brand="Élan")
+    assert shop.complete("CAFÉ t") == [("cafe table", 1)]
+    assert shop.complete("  elA") == [("Élan", 1)]
+
+
+def test_a_space_at_the_end_asks_for_the_next_word() -> None:
+    shop = Shop()
+    shop.write("a", title="red redwood")
+    assert [text for text, _ in shop.complete("red ")] == ["red redwood"]
+
+
+def test_chinese_is_completed_by_characters() -> None:
+    shop = Shop()
+    shop.write("a", title="男士运动鞋", category_path=["运动", "运动鞋"])
+    shop.write("b", title="女士运动裤", category_path=["运动"])
+    found = dict(shop.complete("运"))
+    assert found["运动"] == 2
+    assert found["运动鞋"] == 1
+    assert dict(shop.complete("运动鞋")) == {"运动鞋": 1}
+
+
+def test_only_visible_items_count_and_changes_follow() -> None:
+    shop = Shop()
+    shop.write("a", title="lamp")
+    shop.write("b", title="lamp", visible=False)
+    assert shop.complete("lam") == [("lamp", 1)]
+    shop.write("b", title="lamp")
+    assert shop.complete("lam") == [("lamp", 2)]
+    shop.remove("a")
+    shop.write("b", title="chair")
+    assert shop.complete("lam") == []
+    assert shop.complete("cha") == [("chair", 1)]
+
+
+def test_written_as_most_items_write_it() -> None:
+    shop = Shop()
+    for number, brand in enumerate(["ACME", "Acme", "Acme"]):
+        shop.write(f"i{number}", title="thing", brand=brand)
+    assert shop.complete("acm") == [("Acme", 3)]
+    shop.remove("i1")
+    shop.remove("i2")
+    assert shop.complete("acm") == [("ACME", 1)]
+
+
+def test_counts_stay_true_over_rounds_and_a_compaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suggest, "ROUND_SLOTS", 3)
+    shop = Shop()
+    for number in range(10):
+        shop.write(f"i{number}", title="blue lamp")
+    shop.suggester.refresh(shop.columns.view())
+    shop.suggester.refresh(shop.columns.view())
+    shop.remove("i0")
+    shop.remove("i9")
+    shop.write("i1", title="green lamp")
+    view = shop.columns.view()
+    fresh, moved = shop.columns.compacted(view)
+    shop.suggester.move(view, moved, fresh)
+    shop.columns = fresh
+    assert dict(shop.complete("b")) == {"blue": 7, "blue lamp": 7}
+    shop.remove("i2")
+    assert dict(shop.complete("lamp")) == {"lamp": 7}
+
+
+def test_what_one_item_alone_has_is_forgotten_when_there_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suggest, "MAX_COMPLETIONS", 5)
+    shop = Shop()
+    for number in range(6):
+        shop.write(f"i{number}", title=f"lamp w{number}x")
+    assert shop.complete("lamp") == [("lamp", 6)]
+    shop.write("i7", title="lamp")
+    assert shop.complete("lamp") == [("lamp", 7)]
+
+
+def test_phrases_do_not_cross_breaks_nor_end_in_joining_words() -> None:
+    assert set(phrases("Bag for men, black")) == {"bag", "bag for men", "men", "black"}
+
+
+@pytest.mark.parametrize(("text", "form"), [(" Red  SHOE", "red shoe"), ("red ", "red "), ("鞋 ", "鞋"), ("  ", "")])
+def test_normal_form(text: str, form: str) -> None:
+    assert normal_form(text) == form
