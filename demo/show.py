@@ -280,8 +280,7 @@ class Show:
         return answer.hits[0].item_id if answer.hits else ""
 
     def _pending(self) -> int:
-        _, catalogue = self._client.info()
-        return max(index.pending for index in catalogue.indexes)
+        return max(index.pending for index in self._client.catalogue_info().indexes)
 
     def _until(self, holds: Callable[[], bool], seconds: float = 60) -> bool:
         end = time.monotonic() + seconds

@@ -212,7 +212,7 @@ def status(
 ) -> None:
     """What the processes hold and serve."""
     with _client(shop, embedder, retriever) as client:
-        encoder, catalogue = client.info()
+        encoder, catalogue = client.encoder_info(), client.catalogue_info()
     if as_json:
         out.print_json(f'{{"embedder": {MessageToJson(encoder)}, "retriever": {MessageToJson(catalogue)}}}')
         return
@@ -239,7 +239,7 @@ def wait_for_vectors(client: SyncClient, progress: Progress, seconds: float = 36
     task = progress.add_task("making vectors", total=None)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        _, catalogue = client.info()
+        catalogue = client.catalogue_info()
         pending = max((index.pending for index in catalogue.indexes), default=0)
         progress.update(task, total=catalogue.items, completed=catalogue.items - pending)
         if not pending:

@@ -267,14 +267,13 @@ class Client:
         request = retriever_pb2.SearchRequest(legs=[leg], k=k, filter=filter, exact=exact)
         return (await self._call(self._retriever.Search, request, timeout)).candidates
 
-    async def info(
-        self, *, timeout: float | None = None
-    ) -> tuple[embedder_pb2.GetInfoResponse, retriever_pb2.GetInfoResponse]:
-        """What the embedder and the retriever hold and serve."""
-        return (
-            await self._call(self._embedder.GetInfo, embedder_pb2.GetInfoRequest(), timeout),
-            await self._call(self._retriever.GetInfo, retriever_pb2.GetInfoRequest(), timeout),
-        )
+    async def encoder_info(self, *, timeout: float | None = None) -> embedder_pb2.GetInfoResponse:
+        """What the embedder serves."""
+        return await self._call(self._embedder.GetInfo, embedder_pb2.GetInfoRequest(), timeout)
+
+    async def catalogue_info(self, *, timeout: float | None = None) -> retriever_pb2.GetInfoResponse:
+        """What the retriever holds and serves."""
+        return await self._call(self._retriever.GetInfo, retriever_pb2.GetInfoRequest(), timeout)
 
     async def _call(
         self, method: Callable[..., Awaitable[R]], request: Any, timeout: float | None, idempotent: bool = True
@@ -353,4 +352,5 @@ class SyncClient:
     embed = _sync(Client.embed)
     vectors = _sync(Client.vectors)
     nearest = _sync(Client.nearest)
-    info = _sync(Client.info)
+    encoder_info = _sync(Client.encoder_info)
+    catalogue_info = _sync(Client.catalogue_info)

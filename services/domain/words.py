@@ -8,9 +8,11 @@ from functools import lru_cache
 import rjieba
 import snowballstemmer
 
+_HAN_RANGE = "一-鿿㐀-䶿"
+_WORD = rf"[^\W_{_HAN_RANGE}]"
 # A run of Chinese characters, or a word of letters and digits that may hold inner marks (wh-1000xm4, 13.3, o'neill).
-_TOKEN = re.compile(r"[一-鿿㐀-䶿]+|[^\W_]+(?:[-./'’][^\W_]+)*")
-_HAN = re.compile(r"[一-鿿㐀-䶿]")
+_TOKEN = re.compile(rf"[{_HAN_RANGE}]+|{_WORD}+(?:[-./'’]{_WORD}+)*")
+_HAN = re.compile(rf"[{_HAN_RANGE}]")
 _INNER = re.compile(r"[-./'’]")
 _ENGLISH = snowballstemmer.stemmer("english")
 # The stemmer keeps the word it works on.

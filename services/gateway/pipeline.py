@@ -6,6 +6,8 @@ Recommend:  context ───────> retrieve ─> page      no context: p
 next page:  kept list ─────> retrieve ─> page      list gone: computed again without what was shown
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -89,7 +91,7 @@ class Pipeline:
         wanted = self._wanted(request, b"similar", request.item_id.encode())
 
         async def compute() -> retriever_pb2.SearchResponse:
-            found = await self._retrieve(journey, wanted, [_item_leg("like", request.item_id)], wanted.excluded)
+            found = await self._find(journey, wanted, [_item_leg("like", request.item_id)], wanted.excluded)
             if not found.reports[0].vector_missing:
                 return found
             journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_PENDING, "words of the item's title")
@@ -155,6 +157,18 @@ class Pipeline:
         self, journey: Journey, wanted: Wanted, legs: Sequence[retriever_pb2.Leg], excluded: frozenset[str]
     ) -> retriever_pb2.SearchResponse:
         """Candidates of the legs; popular items where the legs find nothing and something can be shown."""
+        found = await self._find(journey, wanted, legs, excluded)
+        if found.candidates.id:
+            return found
+        popular = await self._find(journey, wanted, [_popular_leg()], excluded)
+        if popular.candidates.id:
+            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, "popularity")
+        return popular
+
+    async def _find(
+        self, journey: Journey, wanted: Wanted, legs: Sequence[retriever_pb2.Leg], excluded: frozenset[str]
+    ) -> retriever_pb2.SearchResponse:
+        """Candidates of the legs."""
         request = retriever_pb2.SearchRequest(
             legs=legs,
             k=self._settings.candidates,
@@ -162,15 +176,7 @@ class Pipeline:
             exclude_item_ids=excluded,
             generation=journey.generation,
         )
-        found = await self._read(journey, "retrieve", lambda reader: reader.Search, request)
-        if found.candidates.id:
-            return found
-        del request.legs[:]
-        request.legs.append(_popular_leg())
-        popular = await self._read(journey, "retrieve popular", lambda reader: reader.Search, request)
-        if popular.candidates.id:
-            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, "popularity")
-        return popular
+        return await self._read(journey, "retrieve", lambda reader: reader.Search, request)
 
     async def _read(
         self,

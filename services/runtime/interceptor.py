@@ -99,7 +99,8 @@ class Gate(grpc.aio.ServerInterceptor):
         try:
             with telemetry.tracer.start_as_current_span(
                 method.lstrip("/"), context=propagate.extract(metadata), kind=trace.SpanKind.SERVER
-            ):
+            ) as span:
+                span.set_attribute("souk.request_id", telemetry.request_id.get())
                 if self._closed_because is not None:
                     raise Unavailable(f"the process is {self._closed_because}")
                 yield

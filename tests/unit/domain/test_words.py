@@ -22,6 +22,8 @@ from services.domain.words import analyse
         ("WH-1000XM4", "sony wh1000xm4"),
         ("耳机", "无线蓝牙耳机"),
         ("蓝牙 耳机", "无线蓝牙耳机 pro"),
+        ("耳机", "sony耳机wh-1000xm4"),
+        ("wh1000xm4", "sony耳机wh-1000xm4"),
     ],
 )
 def test_a_query_shares_a_term_with_what_it_means(query: str, title: str) -> None:
