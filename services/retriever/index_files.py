@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ class Writer:
 
     def finish(self, facts: dict[str, Any]) -> Path:
         """Adds the checksums and `facts`, forces all to disk, gives the folder its name and removes older ones."""
-        files = {path.name: _digest(path) for path in self._folder.iterdir()}
-        (self._folder / MANIFEST).write_text(json.dumps({"files": files, "facts": facts}))
+        content = {"files": {path.name: _digest(path) for path in self._folder.iterdir()}, "facts": facts}
+        (self._folder / MANIFEST).write_text(json.dumps({"content": content, "sha256": _digest_of(content)}))
         for path in (*self._folder.iterdir(), self._folder):
             _sync(path)
         self._folder.rename(self._final)
@@ -63,12 +63,16 @@ def finished(directory: Path) -> Iterator[Path]:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """The facts of a folder whose every file is as it was written. Raises Damaged, OSError or ValueError."""
+    """The facts of a folder whose every file is as it was written. Raises Damaged, OSError, KeyError or
+    ValueError."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    for name, digest in manifest["files"].items():
+    content = manifest["content"]
+    if _digest_of(content) != manifest["sha256"]:
+        raise Damaged(f"{MANIFEST}: the checksum differs")
+    for name, digest in content["files"].items():
         if _digest(folder / name) != digest:
             raise Damaged(f"{name}: the checksum differs")
-    facts: dict[str, Any] = manifest["facts"]
+    facts: dict[str, Any] = content["facts"]
     return facts
 
 
@@ -86,6 +90,10 @@ def read_index(folder: Path, name: str) -> Any:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of(content: dict[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

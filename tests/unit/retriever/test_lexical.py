@@ -113,10 +113,24 @@ def test_what_is_written_during_a_merge_is_not_lost() -> None:
     view = shelf.words.view()
     merged = merge(view, shelf.columns.view())
     shelf.write(make_item("c", title="red hat"))
+    shelf.write(make_item("d", title="grey coat"))
     shelf.remove("a")
     shelf.words.swap(merged, view)
-    assert set(shelf.find("red")) == {"b", "c"}
-    assert shelf.find("red") == pytest.approx(bm25f(list(shelf.held.values()), "red"), rel=1e-5)
+    for query, holders in (("red", {"b", "c"}), ("hat", {"c"}), ("grey coat", {"d"}), ("shoe", set())):
+        assert set(shelf.find(query)) == holders
+        assert shelf.find(query) == pytest.approx(bm25f(list(shelf.held.values()), query), rel=1e-5)
+
+
+def test_a_merge_lets_go_of_what_has_ended() -> None:
+    shelf = Shelf()
+    for title in ("red shoe", "red lamp", "blue lamp"):
+        shelf.write(make_item("a", title=title))
+        if title == "red shoe":
+            shelf.merge()
+    shelf.merge()
+    view = shelf.words.view()
+    assert view.base.slots.tolist() == [shelf.columns.held("a")] * 2
+    assert len(view.log_slots) == 0
 
 
 def test_a_view_stays_as_it_was() -> None:
