@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from demo.prepare import Shop
-from demo.quality import by_query, ndcg
 from demo.stack import Stack
 from souk import filters
 from souk.client import SyncClient
@@ -23,6 +22,8 @@ from souk.retriever.v1 import admin_pb2
 from souk.shop.v1 import shop_pb2
 from souk.show import hits_table, info_line
 from souk.types.v1 import types_pb2
+from training.evaluate.metrics import by_query
+from training.evaluate.search import evaluate, popular, summary
 
 _BATCH = 500
 _JUDGED_QUERIES = 60
@@ -251,22 +252,14 @@ class Show:
 
     def _quality(self) -> None:
         """nDCG@10 over judged queries; the search must be far ahead of the popularity order."""
-        popular = [hit.item_id for hit in self._client.recommend(types_pb2.SCENE_HOME, page_size=10).hits]
         table = Table("queries", "search, nDCG@10", "popularity, nDCG@10", box=None)
-        for name, chosen in (
-            ("English", [query for query in self._grades if query.isascii()]),
-            ("Chinese", [query for query in self._grades if not query.isascii()]),
-        ):
-            sample = chosen[:_JUDGED_QUERIES]
+        for name, chosen in (("English", str.isascii), ("Chinese", lambda query: not query.isascii())):
+            sample = {query: self._grades[query] for query in islice(filter(chosen, self._grades), _JUDGED_QUERIES)}
             if sample:
-                found = [
-                    ndcg([hit.item_id for hit in self._client.search(query, page_size=10).hits], self._grades[query])
-                    for query in sample
-                ]
-                baseline = statistics.mean(ndcg(popular, self._grades[query]) for query in sample)
-                quality = statistics.mean(found)
-                table.add_row(f"{len(sample)} {name}", f"{quality:.3f}", f"{baseline:.3f}")
-                self._check(f"{name} searches are far better than popularity", quality > baseline + 0.2)
+                found = summary(list(evaluate(self._client, sample)))
+                baseline = popular(self._client, sample)
+                table.add_row(f"{len(sample)} {name}", f"{found.as_zero:.3f} ± {found.interval:.3f}", f"{baseline:.3f}")
+                self._check(f"{name} searches are far better than popularity", found.as_zero > baseline + 0.2)
         self._console.print(table)
 
     def _ask(self, query: str) -> shop_pb2.SearchResponse:

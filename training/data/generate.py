@@ -13,7 +13,7 @@ from souk.types.v1 import types_pb2
 from training.data import lexicon
 from training.data.behaviour import BRAND, COLOUR, EXACT, Events, Pool, simulate
 from training.data.canonical import SCHEMAS, DatasetWriter, Info
-from training.data.queries import judgements, query_text
+from training.data.queries import Judged, judgements, query_text
 from training.data.wording import CURRENCY, ITEM_CHUNK, Words, item_rows, moments, shopper_id
 from training.data.world import (
     GENERATOR_VERSION,
@@ -33,7 +33,7 @@ from training.data.world import (
 ITEMS = (100, 5_000_000)
 SHOPPERS = (1, 5_000_000)
 TRUTH = "truth"
-_QUERY_BATCH = 100
+_JUDGEMENT_BATCH = 50_000
 
 # Called with the table, rows done and rows to do.
 OnProgress = Callable[[str, int, int], None]
@@ -124,17 +124,30 @@ def _write_shoppers_and_events(
 
 
 def _write_judgements(writer: DatasetWriter, seed: int, catalogue: Catalogue, tell: OnProgress) -> None:
-    batch: list[dict[str, Any]] = []
-    done = 0
-    for done, rows in enumerate(judgements(seed, catalogue), start=1):
-        batch.extend(rows)
-        if done % _QUERY_BATCH == 0:
-            writer.write("judgements", batch)
-            batch = []
-            tell("queries", done, done)
+    batch: list[Judged] = []
+    waiting = 0
+
+    def flush(done: int) -> None:
+        sizes = [len(judged.items) for judged in batch]
+        items, grades = (np.concatenate([getattr(one, name) for one in batch]) for name in ("items", "grades"))
+        columns = {
+            "query": _taken([one.query for one in batch], np.repeat(np.arange(len(batch)), sizes)),
+            "item_id": _ids("I", catalogue.number[items], 7),
+            "grade": pa.array(grades, pa.int8()),
+            "language": _taken([one.language for one in batch], np.repeat(np.arange(len(batch)), sizes)),
+        }
+        writer.write("judgements", pa.table(columns))
+        tell("queries", done, done)
+        batch.clear()
+
+    for done, judged in enumerate(judgements(seed, catalogue), start=1):
+        batch.append(judged)
+        waiting += len(judged.items)
+        if waiting >= _JUDGEMENT_BATCH:
+            flush(done)
+            waiting = 0
     if batch:
-        writer.write("judgements", batch)
-    tell("queries", done, done)
+        flush(done)
 
 
 def _shopper_rows(shoppers: Shoppers, numbers: Ints) -> list[dict[str, Any]]:

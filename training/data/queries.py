@@ -1,13 +1,13 @@
 """What shoppers of the generated shop type, and how well every item answers: judgements from the truth."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from training.data import lexicon
 from training.data.behaviour import BRAND, COLOUR, EXACT, NEED, NOUN, SYNONYM
-from training.data.wording import Words, item_id, model_name, series_name
+from training.data.wording import Words, model_name, series_name
 from training.data.world import LEAVES, Bools, Catalogue, Ints, stream
 
 LANGUAGES = ("en", "zh")
@@ -38,7 +38,17 @@ def query_text(words: Words, form: int, group: int, variant: int, target: int) -
     return " ".join([own["brand"], own.get("series", own["feature"]), own["kind"]])
 
 
-def judgements(seed: int, catalogue: Catalogue) -> Iterator[list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class Judged:
+    """One query with places in the catalogue and their grades, shape (n,) each."""
+
+    query: str
+    language: str
+    items: Ints
+    grades: Ints
+
+
+def judgements(seed: int, catalogue: Catalogue) -> Iterator[Judged]:
     """Judgements query by query: every visible item of the query's language that deserves 1 to 3, some that deserve 0.
 
     Of a leaf: 3 where every property asked for is there, 2 where some is, 1 where none is. Of a model number: 3 the
@@ -56,15 +66,12 @@ def judgements(seed: int, catalogue: Catalogue) -> Iterator[list[dict[str, Any]]
         drawn = np.unique(rng.integers(0, len(catalogue.group), _UNRELATED))
         other = (catalogue.group[drawn] % 2 == language) & (catalogue.group[drawn] != group)
         unrelated = drawn[other & ~catalogue.hidden[drawn]]
-        yield [
-            {
-                "query": text,
-                "item_id": item_id(int(catalogue.number[item])),
-                "grade": int(grades[item - begin]) if item < begin + len(grades) and item >= begin else 0,
-                "language": LANGUAGES[language],
-            }
-            for item in [*relevant.tolist(), *unrelated.tolist()]
-        ]
+        yield Judged(
+            query=text,
+            language=LANGUAGES[language],
+            items=np.concatenate([relevant, unrelated]),
+            grades=np.concatenate([grades[relevant - begin], np.zeros(len(unrelated), np.int64)]),
+        )
 
 
 def _graded(rng: np.random.Generator, seed: int, catalogue: Catalogue) -> Iterator[tuple[str, int, Ints]]:

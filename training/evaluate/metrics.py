@@ -1,4 +1,4 @@
-"""Search quality on a dataset's judgements: nDCG@10, with the popularity order of the same shop beside it."""
+"""Measures of a ranked list against judgements."""
 
 import math
 from collections import defaultdict
@@ -19,6 +19,11 @@ def ndcg(ranked: Sequence[str], grades: Mapping[str, int], k: int = 10) -> float
     """nDCG@k with linear gain; what was not judged counts as not relevant (Järvelin and Kekäläinen 2002)."""
     gains = [grades.get(item, 0) for item in ranked[:k]]
     return _dcg(gains) / _dcg(sorted(grades.values(), reverse=True)[:k])
+
+
+def condensed_ndcg(ranked: Sequence[str], grades: Mapping[str, int], k: int = 10) -> float:
+    """nDCG@k of the judged items alone, as if nothing else had been returned (Sakai 2007)."""
+    return ndcg([item for item in ranked if item in grades], grades, k)
 
 
 def _dcg(gains: Sequence[int]) -> float:
