@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     opened.catalogue.close()
 
 
-def item(item_id: str = "a", revision: int = 0, title: str = "Kettle", **fields: object) -> types_pb2.Item:
+def item(item_id: str = "a", revision: int = 0, title: str = "Kettle", **fields: Any) -> types_pb2.Item:
     return types_pb2.Item(id=item_id, revision=revision, title=title, **fields)
 
 
@@ -401,12 +402,8 @@ def test_any_writes_leave_what_a_dictionary_would_and_can_be_told_from_any_point
         for n, (kind, item_id, revision, title, price) in enumerate(writes):
             held_revision, held_title, held_price = model.get(item_id, (0, None, 0.0))
             if kind == "embed":
-                opened.catalogue.submit(
-                    1,
-                    lambda t, i=item_id, r=held_revision, p=price: t.put_vectors(
-                        SPACE, [MadeVector(i, r, np.full(4, p, np.float32))]
-                    ),
-                )
+                made = MadeVector(item_id, held_revision, np.full(4, price, np.float32))
+                opened.catalogue.submit(1, partial(Transaction.put_vectors, space=SPACE, made=[made]))
                 continue
             if kind == "upsert":
                 new = revision or held_revision + 1
