@@ -27,10 +27,10 @@ def free_port() -> int:
 
 
 class Process:
-    """`python -m module` with SOUK_ settings, named without prefix and in lower case."""
+    """`python -m module` with SOUK_ settings, named without prefix and in lower case; on a free port by default."""
 
     def __init__(self, module: str, **settings: object) -> None:
-        self.port = free_port()
+        self.port = int(str(settings.pop("port", free_port())))
         self.address = f"127.0.0.1:{self.port}"
         own = {"port": self.port, "metrics_port": 0, **settings}
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SOUK_")}

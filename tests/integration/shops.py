@@ -11,54 +11,62 @@ import grpc
 from souk import SyncClient
 from souk.retriever.v1 import admin_pb2
 from souk.types.v1 import types_pb2
-from tests.integration.processes import Process, spawn
+from tests.integration.processes import Process, free_port, spawn
+
+_MODULES = {"follower": "services.retriever"}
 
 
 class Shop:
-    """Use as a context; `client` talks to all of it."""
+    """Use as a context; `client` talks to all of it. Processes can be killed, and restarted as they were."""
 
-    def __init__(self, bundle: Path, home: Path, redis_url: str, *, follower: bool = False, **gateway: object) -> None:
-        self._open = ExitStack()
-        shared = {"bundle": bundle, "redis_url": redis_url} | {
-            name: gateway.pop(name) for name in ("otlp_endpoint",) if name in gateway
+    def __init__(self, bundle: Path, home: Path, redis_url: str, *, follower: bool = False, **shared: object) -> None:
+        names = ["embedder", "retriever", *(["follower"] if follower else []), "gateway"]
+        address = {name: f"127.0.0.1:{free_port()}" for name in names}
+        self._settings: dict[str, dict[str, object]] = {
+            "embedder": {},
+            "retriever": {
+                "retriever_data": home / "catalogue",
+                "retriever_snapshots": home / "snapshots",
+                "retriever_embedder": address["embedder"],
+            },
+            "follower": {
+                "retriever_data": home / "follower",
+                "retriever_snapshots": home / "follower-snapshots",
+                "retriever_primary": address["retriever"],
+            },
+            "gateway": {
+                "gateway_embedder": address["embedder"],
+                "gateway_retriever": address["retriever"],
+                "gateway_followers": f'["{address["follower"]}"]' if follower else "[]",
+                "gateway_page_key": "k" * 32,
+            },
         }
+        for name in names:
+            self._settings[name] |= {
+                "port": address[name].rsplit(":", 1)[1],
+                "bundle": bundle,
+                "redis_url": redis_url,
+                **shared,
+            }
+        self.processes: dict[str, Process] = {}
         with ExitStack() as starting:
-            self.embedder = starting.enter_context(spawn("services.embedder", **shared))
-            self.retriever = starting.enter_context(
-                spawn(
-                    "services.retriever",
-                    retriever_data=home / "catalogue",
-                    retriever_snapshots=home / "snapshots",
-                    retriever_embedder=self.embedder.address,
-                    **shared,
-                )
-            )
-            self.follower: Process | None = None
-            if follower:
-                self.follower = starting.enter_context(
-                    spawn(
-                        "services.retriever",
-                        retriever_data=home / "follower",
-                        retriever_snapshots=home / "follower-snapshots",
-                        retriever_primary=self.retriever.address,
-                        **shared,
-                    )
-                )
-                gateway["gateway_followers"] = f'["{self.follower.address}"]'
-            self.gateway = starting.enter_context(
-                spawn(
-                    "services.gateway",
-                    gateway_embedder=self.embedder.address,
-                    gateway_retriever=self.retriever.address,
-                    gateway_page_key="k" * 32,
-                    **shared,
-                    **gateway,
-                )
-            )
+            self._open = starting
+            for name in names:
+                self.restart(name)
             self._open = starting.pop_all()
         self.client = SyncClient(
-            self.gateway.address, embedder=self.embedder.address, retriever=self.retriever.address, timeout=10
+            address["gateway"], embedder=address["embedder"], retriever=address["retriever"], timeout=10
         )
+
+    def restart(self, name: str) -> None:
+        """Starts a process, the first time or after its death, and waits until it serves."""
+        module = _MODULES.get(name, f"services.{name}")
+        self.processes[name] = self._open.enter_context(spawn(module, **self._settings[name]))
+
+    @property
+    def gateway(self) -> Process:
+        """The gateway."""
+        return self.processes["gateway"]
 
     def __enter__(self) -> "Shop":
         return self

@@ -334,8 +334,8 @@ def test_metrics_name_calls_and_stages(bundle: Path, shop: Shop) -> None:
     gateway = spawn(
         "services.gateway",
         metrics_port=port,
-        gateway_embedder=shop.embedder.address,
-        gateway_retriever=shop.retriever.address,
+        gateway_embedder=shop.processes["embedder"].address,
+        gateway_retriever=shop.processes["retriever"].address,
     )
     with gateway:
         from souk import SyncClient
