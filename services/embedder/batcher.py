@@ -1,6 +1,6 @@
 """Continuous batching: while batches compute, the next fill. None starves, none is computed in vain.
 
-Knows nothing of models: a unit is a payload with its length in tokens, a batch is a list of payloads.
+Knows nothing of models: a unit is a payload with its size in tokens, a batch is a list of payloads.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._held = 0
+        self._gauge = telemetry.WORK.labels("embed", "held")
 
     @property
     def held(self) -> int:
@@ -53,7 +54,7 @@ class Budget:
                 f"the limit is {self.limit}: back off and retry"
             )
         self._held += new - old
-        telemetry.WORK.labels("embed", "held").set(self._held)
+        self._gauge.set(self._held)
 
 
 class Charge:
@@ -110,9 +111,11 @@ class Batcher(Generic[P, R]):
     """Runs `compute` over batches of payloads in `workers` threads of `executor`; for one event loop.
 
     `compute` gives one result a payload, in order. Where it raises, the units of that batch fail with what it raised
-    and the others go on; after a `fatal` one, check() raises until a batch succeeds again.
+    and the others go on; after a `fatal` one, check() raises until a batch succeeds
+    again. `stage` labels the metrics.
     """
 
+    stage: str
     compute: Callable[[list[P]], Sequence[R]]
     executor: Executor
     workers: int
@@ -127,6 +130,9 @@ class Batcher(Generic[P, R]):
 
     def __post_init__(self) -> None:
         self._idle = self.workers
+        self._queued = telemetry.EMBED_QUEUED.labels(self.stage)
+        self._batch_size = telemetry.EMBED_BATCH_SIZE.labels(self.stage)
+        self._batch_seconds = telemetry.EMBED_BATCH_SECONDS.labels(self.stage)
 
     def submit(self, payload: P, tokens: int, deadline: float | None = None) -> "asyncio.Future[Done[R]]":
         """Queues one unit; cancelling the future takes it out again.
@@ -138,7 +144,7 @@ class Batcher(Generic[P, R]):
             raise Unavailable("the embedder is draining")
         future: asyncio.Future[Done[R]] = asyncio.get_running_loop().create_future()
         self._waiting[future] = _Unit(payload, tokens, deadline, future)
-        telemetry.EMBED_QUEUED.inc()
+        self._queued.inc()
         future.add_done_callback(self._leave)
         if self._idle:
             # After this turn of the loop, so that what arrived together is computed together.
@@ -166,13 +172,13 @@ class Batcher(Generic[P, R]):
     def _leave(self, future: "asyncio.Future[Done[R]]") -> None:
         """Takes a unit out of the queue whose caller gave up, so that abandoned work takes no room."""
         if self._waiting.pop(future, None) is not None:
-            telemetry.EMBED_QUEUED.dec()
-            telemetry.EMBED_DROPPED.labels("cancelled").inc()
+            self._queued.dec()
+            telemetry.EMBED_DROPPED.labels(self.stage, "cancelled").inc()
 
     def _drop(self, unit: _Unit[P, R], error: Exception, reason: str) -> None:
         del self._waiting[unit.future]
-        telemetry.EMBED_QUEUED.dec()
-        telemetry.EMBED_DROPPED.labels(reason).inc()
+        self._queued.dec()
+        telemetry.EMBED_DROPPED.labels(self.stage, reason).inc()
         if not unit.future.done():
             unit.future.set_exception(error)
 
@@ -205,7 +211,7 @@ class Batcher(Generic[P, R]):
         for unit in batch:
             del self._waiting[unit.future]
         self._computing += len(batch)
-        telemetry.EMBED_QUEUED.dec(len(batch))
+        self._queued.dec(len(batch))
         return batch
 
     async def _run(self, batch: list[_Unit[P, R]]) -> None:
@@ -214,17 +220,18 @@ class Batcher(Generic[P, R]):
         try:
             values = await asyncio.get_running_loop().run_in_executor(self.executor, self.compute, payloads)
             if len(values) != len(batch):
-                raise RuntimeError(f"the model gave {len(values)} outputs for {len(batch)} inputs")
+                raise RuntimeError(f"{self.stage}: {len(values)} outputs for {len(batch)} inputs")
         except Exception as error:
             self._lost = error if isinstance(error, self.fatal) else self._lost
-            telemetry.EMBED_FAILED_BATCHES.inc()
+            telemetry.EMBED_FAILED_BATCHES.labels(self.stage).inc()
             for unit in batch:
                 if not unit.future.done():
                     unit.future.set_exception(error)
         else:
             self._lost = None
             ended = time.perf_counter()
-            self._observe(batch, ended - started)
+            self._batch_size.observe(len(batch))
+            self._batch_seconds.observe(ended - started)
             for unit, value in zip(batch, values, strict=True):
                 # A caller may have left while its unit was computed.
                 if not unit.future.done():
@@ -233,14 +240,6 @@ class Batcher(Generic[P, R]):
             self._idle += 1
             self._computing -= len(batch)
             self._dispatch()
-
-    @staticmethod
-    def _observe(batch: list[_Unit[P, R]], seconds: float) -> None:
-        real = sum(unit.tokens for unit in batch)
-        telemetry.EMBED_SECONDS.observe(seconds)
-        telemetry.EMBED_BATCH_SIZE.observe(len(batch))
-        telemetry.EMBED_TOKENS.inc(real)
-        telemetry.EMBED_PADDING.inc(max(unit.tokens for unit in batch) * len(batch) - real)
 
 
 def choose(window: "Sequence[_Unit[P, R]]", limits: Limits, share: int) -> "list[_Unit[P, R]]":

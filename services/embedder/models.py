@@ -2,18 +2,20 @@
 
 import asyncio
 import hashlib
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from services.domain.bundle import MANIFEST, Bundle, BundleError, read_bundle
 from services.domain.checks import Invalid
-from services.embedder.batcher import Batcher, Budget, Limits
+from services.embedder.batcher import Batcher, Budget, Done, Limits
 from services.embedder.encoder import Encoder, Text
 from services.embedder.settings import EmbedderSettings
 from services.runtime import telemetry, threads
@@ -23,8 +25,11 @@ from services.runtime.onnx import SessionLost
 from souk.types.v1 import generations_pb2
 from souk.vectors import Float32
 
-# Texts of one call of the tokenizer: a large batch does not hold up the short queries behind it for longer than this.
-_TOKENISE_AT_ONCE = 32
+R = TypeVar("R")
+
+# Characters tokenised at once, shorter texts counted as long as the longest: a large batch does not hold up the short
+# queries behind it for longer than that.
+_TOKENISE_AT_ONCE = 65_536
 # Longest batch x units over the tokens really in it.
 _MAX_WASTE = 1.25
 # A model to serve and one to change to.
@@ -37,7 +42,7 @@ class Engine:
 
     settings: EmbedderSettings
     budget: Budget
-    tokenisers: ThreadPoolExecutor
+    tokeniser: ThreadPoolExecutor
     workers: ThreadPoolExecutor
 
     @classmethod
@@ -46,13 +51,13 @@ class Engine:
         return cls(
             settings,
             Budget(settings.max_pending_tokens),
-            threads.pool("tokenise", settings.threads),
+            threads.pool("tokenise", 1),
             threads.pool("encode", settings.threads),
         )
 
     def close(self) -> None:
         """Ends the threads after what they do now."""
-        self.tokenisers.shutdown(wait=False, cancel_futures=True)
+        self.tokeniser.shutdown(wait=False, cancel_futures=True)
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 
@@ -69,8 +74,8 @@ class Embedded:
     @classmethod
     def of(cls, rows: Float32) -> "Embedded":
         """From rows as the cache keeps them: the vector, tokens, truncated, covered."""
-        readings = rows[:, -3:].astype(int)
-        return cls(rows[:, :-3], readings[:, 0].tolist(), (readings[:, 1] > 0).tolist(), (readings[:, 2] > 0).tolist())
+        tokens, truncated, covered = rows[:, -3:].T.tolist()
+        return cls(rows[:, :-3], list(map(int, tokens)), list(map(bool, truncated)), list(map(bool, covered)))
 
 
 class Model:
@@ -82,8 +87,17 @@ class Model:
         self.encoder = encoder
         self._engine = engine
         settings = engine.settings
-        self._batcher: Batcher[Text, Float32] = Batcher(
-            compute=lambda texts: list(encoder.encode(texts)),
+        self._tokenise: Batcher[str, Text] = Batcher(
+            stage="tokenise",
+            compute=encoder.tokenise,
+            executor=engine.tokeniser,
+            workers=1,
+            limits=Limits(_TOKENISE_AT_ONCE, math.inf),
+            fatal=SessionLost,
+        )
+        self._infer: Batcher[Text, Float32] = Batcher(
+            stage="inference",
+            compute=self._encode,
             executor=engine.workers,
             workers=settings.threads,
             limits=Limits(settings.batch_tokens, _MAX_WASTE),
@@ -145,11 +159,13 @@ class Model:
 
     def check(self) -> None:
         """Raises when the model can no longer answer."""
-        self._batcher.check()
+        self._tokenise.check()
+        self._infer.check()
 
     async def close(self, seconds: float) -> None:
         """Ends what is under way, within the seconds, and lets go of the cache."""
-        await self._batcher.stop(seconds)
+        await self._tokenise.stop(seconds)
+        await self._infer.stop(seconds)
         if self._cache is not None:
             await self._cache.close()
 
@@ -173,19 +189,17 @@ class Model:
         most, budget = self.encoder.max_tokens, self._engine.budget
         estimate = sum(min(most, 2 + len(text) // 4) for text in texts)
         with budget.charge(min(estimate, budget.limit)) as charge:
-            with clock.stage("tokenise"):
-                read = await self._tokenise(texts)
+            began = time.perf_counter()
+            read = [
+                unit.value for unit in await _all(self._tokenise.submit(text, len(text), deadline) for text in texts)
+            ]
             if not truncate:
                 self._refuse_truncated([text.truncated for text in read])
             charge.resize(sum(len(text.ids) for text in read))
             queued = time.perf_counter()
-            futures = [self._batcher.submit(text, len(text.ids), deadline) for text in read]
-            try:
-                done = await asyncio.gather(*futures)
-            finally:
-                for future in futures:
-                    future.cancel()
+            done = await _all(self._infer.submit(text, len(text.ids), deadline) for text in read)
         started = min(unit.started for unit in done)
+        clock.add("tokenise", began, queued)
         clock.add("queue", queued, started)
         clock.add("inference", started, max(unit.ended for unit in done))
         rows = np.empty((len(done), self.encoder.dim + 3), np.float32)
@@ -194,13 +208,21 @@ class Model:
             row[-3:] = len(text.ids), text.truncated, text.covered
         return rows
 
-    async def _tokenise(self, texts: Sequence[str]) -> list[Text]:
-        loop = asyncio.get_running_loop()
-        read: list[Text] = []
-        for start in range(0, len(texts), _TOKENISE_AT_ONCE):
-            part = texts[start : start + _TOKENISE_AT_ONCE]
-            read += await loop.run_in_executor(self._engine.tokenisers, self.encoder.tokenise, part)
-        return read
+    def _encode(self, texts: Sequence[Text]) -> list[Float32]:
+        lengths = [len(text.ids) for text in texts]
+        telemetry.EMBED_TOKENS.inc(sum(lengths))
+        telemetry.EMBED_PADDING.inc(max(lengths) * len(lengths) - sum(lengths))
+        return list(self.encoder.encode(texts))
+
+
+async def _all(units: "Iterable[asyncio.Future[Done[R]]]") -> "list[Done[R]]":
+    """Waits for all; where one fails or the caller gives up, the others are taken back."""
+    futures = list(units)
+    try:
+        return await asyncio.gather(*futures)
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 class Models:

@@ -25,6 +25,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 _MAX_TEXT_BYTES = 32_768
 _GENERATION = re.compile(r"[0-9a-f]{64}")
+_ROLES = frozenset(embedder_pb2.Role.values())
 # Requests beyond this are checked and turned into text in a thread.
 _LARGE_BYTES = 16_384
 # Inputs of a stream under way at once; beyond them the next is not read.
@@ -115,22 +116,20 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
             answers.put_nowait(await self._answer(request, context))
 
         draining = asyncio.create_task(self._draining.wait())
+        following: asyncio.Future[embedder_pb2.EmbedStreamRequest | None] | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                iterator = aiter(requests)
                 while not self._draining.is_set():
                     await room.acquire()
-                    following = asyncio.ensure_future(anext(iterator, None))
+                    following = asyncio.ensure_future(anext(requests, None))
                     await asyncio.wait((following, draining), return_when=asyncio.FIRST_COMPLETED)
-                    if not following.done():
-                        following.cancel()
-                        break
-                    request = following.result()
-                    if request is None:
+                    if not following.done() or (request := following.result()) is None:
                         break
                     group.create_task(answer(request))
         finally:
             draining.cancel()
+            if following is not None:
+                following.cancel()
             answers.put_nowait(None)
 
     async def _answer(
@@ -255,7 +254,7 @@ async def _embed(
 
 
 def _options(options: embedder_pb2.Options, model: Model) -> _Options:
-    if options.role not in embedder_pb2.Role.values():
+    if options.role not in _ROLES:
         raise Invalid("options.role", f"{options.role} is not a role")
     dim = model.manifest.dim
     if options.HasField("dimensions"):
@@ -301,7 +300,7 @@ def _shape(vectors: Float32, options: _Options) -> Float32:
     vectors = vectors[:, : options.dimensions]
     if not options.normalize:
         return vectors
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
     scaled: Float32 = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return scaled
 

@@ -39,17 +39,21 @@ CACHE_HITS = Counter("souk_cache_hits", "Keys a level answered.", ["cache", "lev
 CACHE_MISSES = Counter("souk_cache_misses", "Keys a level was asked for and did not hold.", ["cache", "level"])
 CACHE_EVICTIONS = Counter("souk_cache_evictions", "Vectors evicted from memory.", ["cache"])
 CACHE_BYTES = Gauge("souk_cache_bytes", "Bytes of vectors held in memory.", ["cache"])
-CACHE_REDIS_ERRORS = Counter("souk_cache_redis_errors", "Calls of Redis that failed or were skipped.", ["cache", "kind"])
+CACHE_REDIS_ERRORS = Counter(
+    "souk_cache_redis_errors", "Calls of Redis that failed or were skipped.", ["cache", "kind"]
+)
 CACHE_DROPPED = Counter("souk_cache_writes_dropped", "Vectors not written back to Redis.", ["cache"])
 
-# Embedder.
-EMBED_QUEUED = Gauge("souk_embed_queued", "Inputs waiting for a batch.")
-EMBED_BATCH_SIZE = Histogram("souk_embed_batch_size", "Inputs of a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
+# Embedder; stages: tokenise, inference.
+EMBED_QUEUED = Gauge("souk_embed_queued", "Inputs waiting for a batch.", ["stage"])
+EMBED_BATCH_SIZE = Histogram(
+    "souk_embed_batch_size", "Inputs of a batch.", ["stage"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+EMBED_BATCH_SECONDS = Histogram("souk_embed_batch_seconds", "Compute of a batch.", ["stage"], buckets=_SECONDS)
+EMBED_DROPPED = Counter("souk_embed_dropped", "Inputs dropped before the compute.", ["stage", "reason"])
+EMBED_FAILED_BATCHES = Counter("souk_embed_failed_batches", "Batches whose compute failed.", ["stage"])
 EMBED_TOKENS = Counter("souk_embed_tokens", "Tokens computed, padding aside.")
 EMBED_PADDING = Counter("souk_embed_padding_tokens", "Tokens of padding computed beside them.")
-EMBED_SECONDS = Histogram("souk_embed_batch_seconds", "Time the model takes for a batch.", buckets=_SECONDS)
-EMBED_DROPPED = Counter("souk_embed_dropped", "Inputs dropped before the compute.", ["reason"])
-EMBED_FAILED_BATCHES = Counter("souk_embed_failed_batches", "Batches the model failed on.")
 
 # Retriever: the catalogue, its vectors and its followers.
 CATALOGUE_SEQUENCE = Gauge("souk_catalogue_sequence", "Sequence number of the last change committed.")

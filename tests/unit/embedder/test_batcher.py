@@ -36,7 +36,7 @@ def build(threads: ThreadPoolExecutor) -> Build:
     def make(
         compute: Callable[[list[int]], list[int]], workers: int = 1, limits: Limits = LIMITS
     ) -> "Batcher[int, int]":
-        return Batcher(compute=compute, executor=threads, workers=workers, limits=limits, fatal=Gone)
+        return Batcher(stage="test", compute=compute, executor=threads, workers=workers, limits=limits, fatal=Gone)
 
     return make
 
@@ -282,7 +282,7 @@ def test_every_unit_ends_exactly_once_with_its_own_result(plans: list[Plan], wor
     async def scenario() -> None:
         with ThreadPoolExecutor(workers) as executor:
             batcher: Batcher[int, int] = Batcher(
-                compute=compute, executor=executor, workers=workers, limits=LIMITS, fatal=Gone
+                stage="test", compute=compute, executor=executor, workers=workers, limits=LIMITS, fatal=Gone
             )
             units = []
             dropped: set[int] = set()
