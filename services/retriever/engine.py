@@ -21,7 +21,7 @@ from services.retriever.worker import VectorWorker
 from services.retriever.writes import SpaceKey, Transaction
 from services.runtime import threads
 from services.runtime.admission import Admission
-from services.runtime.errors import FailedPrecondition, Unavailable
+from services.runtime.errors import FailedPrecondition, SoukError, Unavailable
 from services.runtime.telemetry import log
 from souk.retriever.v1 import admin_pb2
 
@@ -38,11 +38,11 @@ class Engine:
     """Everything behind the RPCs of one retriever process. Methods are for its event loop."""
 
     catalogue: Catalogue
-    index: CatalogueIndex
     generations: Generations
 
     def __init__(self, settings: RetrieverSettings) -> None:
         self.settings = settings
+        self.index = CatalogueIndex(settings.threads)
         self.worker: VectorWorker | None = None
         self.follower: Follower | None = None
         self.admission = Admission("retriever", settings.max_running, settings.max_waiting)
@@ -59,6 +59,9 @@ class Engine:
         self._stopping = threading.Event()
         self._snapshot: asyncio.Task[admin_pb2.Snapshot] | None = None
         self._dropping: dict[str, asyncio.Task[None]] = {}
+        self._complete: set[str] = set()
+        """Space versions that had once a vector of every item."""
+        self._opened = False
 
     # Life.
 
@@ -68,6 +71,8 @@ class Engine:
         bundle = await asyncio.to_thread(self._open)
         self.generations = Generations(self._add, self._remove, self._serve, self._pending)
         self.generations.begin(bundle)
+        self._opened = True
+        self._complete.add(space_of(bundle).version)
         self._follow_spaces()
         self.catalogue.start(self._committed)
         if self.settings.primary is None:
@@ -80,12 +85,14 @@ class Engine:
 
     async def stop(self) -> None:
         """Answers what is queued, saves the indexes for the next start, closes all."""
-        if not hasattr(self, "catalogue"):
+        self._stopping.set()
+        if not self._opened:
             return
-        if hasattr(self, "generations"):
-            await self.generations.stop()
+        await self.generations.stop()
         for task in self._dropping.values():
             task.cancel()
+        if self._snapshot is not None:
+            await asyncio.wait([self._snapshot])
         if self.worker is not None:
             await self.worker.stop()
         if self.follower is not None:
@@ -107,9 +114,15 @@ class Engine:
         if settings.restore is not None:
             snapshots.restore(settings.restore, settings.data)
         self.catalogue = Catalogue(settings.data, settings.max_queued_items)
-        self.index = self._saved_index(bundle) or self._replayed(self._new_index({bundle.generation: space_of(bundle)}))
+        try:
+            self.index = self._saved_index(bundle) or self._made_index(bundle)
+        except BaseException:
+            self.catalogue.close()
+            raise
         self.index.set_serving(bundle.generation)
         self.applied = self.catalogue.head
+        if settings.primary is None and not self.catalogue.whole:
+            log.warning("this catalogue is an unfinished copy of a primary's; it lacks items", data=str(settings.data))
         log.info("catalogue opened", sequence=self.applied, items=self.index.info().items)
         return bundle
 
@@ -142,8 +155,11 @@ class Engine:
             index.add_space(space.space, space.version, space.dim, generation)
         return index
 
-    def _replayed(self, index: CatalogueIndex) -> CatalogueIndex:
-        self._replay(index, 0, [entry.space.version for entry in index.info().indexes])
+    def _made_index(self, bundle: Bundle) -> CatalogueIndex:
+        """The indexes of all that the catalogue holds, made anew."""
+        space = space_of(bundle)
+        index = self._new_index({bundle.generation: space})
+        self._replay(index, 0, [space.version])
         return index
 
     def _replay(self, index: CatalogueIndex, after: int, versions: Sequence[str], items: bool = True) -> None:
@@ -154,9 +170,10 @@ class Engine:
                 after = page.changes[-1].sequence
             if page.complete:
                 return
+            if self._stopping.is_set():
+                raise Unavailable("told to stop before the indexes were made")
 
     def _close(self) -> None:
-        self._stopping.set()
         self.index.stop()
         if self._upkeep.ident is not None:
             self._upkeep.join()
@@ -227,20 +244,29 @@ class Engine:
 
     async def _add(self, space: SpaceKey, generation: str) -> None:
         if dropping := self._dropping.get(space.version):
-            await dropping
+            await asyncio.wait([dropping])
         held = {entry.space.version for entry in self.index.info().indexes}
         self.index.add_space(space.space, space.version, space.dim, generation)
         self._follow_spaces()
-        if space.version not in held:
-            await self._announce_vectors(space.version)
+        try:
+            if space.version not in held:
+                await self._announce_vectors(space.version)
+            if self.worker is not None:
+                self.worker.add(space, generation)
+                if space.version not in self._complete:
+                    await self.worker.wait_complete(space.version)
+            while space.version not in self._complete and self._pending(space.version):
+                await self.news.wait()  # A follower's vectors come from its primary.
+        except BaseException:
+            await self._let_go(space, generation)
+            raise
+        self._complete.add(space.version)
+
+    async def _let_go(self, space: SpaceKey, generation: str) -> None:
+        """Takes a generation out of indexes and worker. Safe to repeat."""
         if self.worker is not None:
-            self.worker.add(space, generation)
-        if space.version in held:
-            return
-        if self.worker is not None:
-            await self.worker.wait_complete(space.version)
-        while self._pending(space.version):  # A follower's vectors come from its primary.
-            await self.news.wait()
+            await self.worker.remove(space.version, generation)
+        self.index.drop_generation(generation)
 
     async def _announce_vectors(self, version: str) -> None:
         """Brings vectors that the catalogue holds already into an index that is new."""
@@ -249,17 +275,16 @@ class Engine:
             page = await self.read(partial(self.catalogue.changes, after, [version], False))
             if page.changes:
                 announce = partial(Transaction.announce, vectors=page.changes)
-                await asyncio.wrap_future(self.catalogue.submit(len(page.changes), announce))
+                await asyncio.wrap_future(self.catalogue.submit(0, announce))
                 after = page.changes[-1].sequence
             if page.complete:
                 return
 
     async def _remove(self, space: SpaceKey, generation: str) -> None:
-        if self.worker is not None:
-            await self.worker.remove(space.version, generation)
-        self.index.drop_generation(generation)
+        await self._let_go(space, generation)
         self._follow_spaces()
         if all(other.version != space.version for other in self.generations.spaces.values()):
+            self._complete.discard(space.version)
             task = asyncio.create_task(self._drop_vectors(space.version))
             self._dropping[space.version] = task
             task.add_done_callback(lambda _: self._dropping.pop(space.version, None))
@@ -267,8 +292,11 @@ class Engine:
     async def _drop_vectors(self, version: str) -> None:
         """In small steps: writes go on between them."""
         drop = partial(Transaction.drop_vectors, version=version, limit=_DROP_AT_ONCE)
-        while await asyncio.wrap_future(self.catalogue.submit(_DROP_AT_ONCE, drop)):
-            pass
+        try:
+            while await asyncio.wrap_future(self.catalogue.submit(0, drop)):
+                pass
+        except SoukError as error:  # They stay, unused, until the space is prepared and retired again.
+            log.warning("vectors of a retired space could not be removed", space_version=version, problem=str(error))
 
     def _serve(self, generation: str) -> None:
         self.index.set_serving(generation)
@@ -301,7 +329,7 @@ class Engine:
     def _save_indexes(self) -> None:
         try:
             snapshots.save_indexes(self.catalogue, self._save_into, self.settings.data)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             log.warning("indexes not saved: the next start makes them anew", problem=str(error))
 
     def _save_into(self, directory: Path) -> None:

@@ -65,9 +65,6 @@ class Follower:
                     failures = 0
                 log.info("the primary ended the stream", primary=self.primary)
             except grpc.aio.AioRpcError as error:
-                if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-                    await self._begin_again(error.details() or "")
-                    continue
                 if not failures:
                     log.warning("the primary is away", primary=self.primary, code=error.code().name)
             except Exception as error:
@@ -88,6 +85,10 @@ class Follower:
                 if not isinstance(response, retriever_pb2.StreamChangesResponse):
                     return  # The end of the stream.
                 yield response
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            await self._begin_again(error.details() or "")
         finally:
             call.cancel()
 

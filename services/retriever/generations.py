@@ -68,7 +68,12 @@ class Generations:
             if generation not in self._spaces:  # Else another caller was quicker.
                 self._load(bundle)
         if task := self._loading.get(generation):
-            await asyncio.shield(task)
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                if task.cancelled():
+                    raise FailedPrecondition(f"generation {generation} was retired while it was loading") from None
+                raise
         return self._describe(generation)
 
     def switch(self, generation: str) -> generations_pb2.Generation:

@@ -60,7 +60,7 @@ def create(catalogue: Catalogue, save: Save, folder: Path, keep: int) -> admin_p
         snapshot = _describe(final)
         for old in _newest_first(folder)[keep:]:
             shutil.rmtree(old)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, RuntimeError) as error:  # RuntimeError is what FAISS raises of a full disk.
         shutil.rmtree(unfinished, ignore_errors=True)
         raise FailedPrecondition(
             f"no snapshot was made: {folder}: {error}; SOUK_RETRIEVER_SNAPSHOTS must name a directory with room"
@@ -114,7 +114,7 @@ def restore(source: Path, data: Path) -> bool:
 
 
 def save_indexes(catalogue: Catalogue, save: Save, directory: Path) -> None:
-    """Saves the indexes below a directory, in place of ones of another catalogue. Raises OSError."""
+    """Saves the indexes below a directory, in place of ones of another catalogue. Raises OSError, RuntimeError."""
     folder = directory / INDEXES
     if saved_indexes(catalogue, directory) is None:
         shutil.rmtree(folder, ignore_errors=True)

@@ -162,8 +162,10 @@ class VectorWorker:
             lack.generations.append(generation)
 
     async def remove(self, version: str, generation: str) -> None:
-        """Makes no more vectors for a generation, and none of the space when it was the space's last."""
-        lack = self._lacks[version]
+        """Makes no more vectors for a generation, and none of the space after its last one. Safe to repeat."""
+        lack = self._lacks.get(version)
+        if lack is None or generation not in lack.generations:
+            return
         lack.generations.remove(generation)
         if not lack.generations:
             del self._lacks[version]
