@@ -377,6 +377,8 @@ def _check_header(file: Path, table: str, columns: Iterable[str]) -> None:
     for column in columns:
         if column not in COLUMNS[table]:
             raise DatasetError(f"{file.name}: unknown column {column!r}; known: {', '.join(COLUMNS[table])}")
+        if columns.count(column) > 1:
+            raise DatasetError(f"{file.name}: column {column!r} is there twice")
     for column in REQUIRED[table]:
         if column not in columns:
             raise DatasetError(f"{file.name}: column {column!r} is missing")

@@ -133,6 +133,7 @@ def test_broken_rows_are_collected_and_the_rest_is_read(tmp_path: Path) -> None:
     [
         ("items.csv", b"id,title\n1,a\n", "unknown column 'id'"),
         ("items.csv", b"title\na\n", "column 'item_id' is missing"),
+        ("items.csv", b"item_id,title,title\n1,a,b\n", "column 'title' is there twice"),
         ("items.csv", b"", "column 'item_id' is missing"),
         ("items.csv", b"item_id\n\xff\xfe\n", "is not UTF-8"),
         ("items.csv", b'item_id\n"open\n', "line"),
