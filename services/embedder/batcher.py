@@ -5,10 +5,11 @@ Knows nothing of models: a unit is a payload with its size in tokens, a batch is
 
 import asyncio
 import time
+from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from typing import Generic, TypeVar
 
 from services.domain.checks import Invalid
@@ -20,6 +21,8 @@ R = TypeVar("R")
 
 # Units among which a batch is chosen by length, oldest first.
 WINDOW = 512
+# Tokens a second at which the units of one request grow younger: about what two cores compute.
+PACE = 10_000.0
 # A batch takes milliseconds to seconds; beyond this the device is taken for gone.
 STUCK_SECONDS = 60.0
 
@@ -97,6 +100,7 @@ class Done(Generic[R]):
 
 @dataclass(eq=False, slots=True)
 class _Unit(Generic[P, R]):
+    due: float
     payload: P
     tokens: int
     deadline: float | None
@@ -121,7 +125,7 @@ class Batcher(Generic[P, R]):
     workers: int
     limits: Limits
     fatal: type[Exception]
-    _waiting: "dict[asyncio.Future[Done[R]], _Unit[P, R]]" = field(default_factory=dict, init=False)
+    _waiting: "list[_Unit[P, R]]" = field(default_factory=list, init=False)  # by `due`
     _idle: int = field(init=False)
     _computing: int = field(default=0, init=False)
     _running: "dict[asyncio.Task[None], float]" = field(default_factory=dict, init=False)
@@ -134,22 +138,27 @@ class Batcher(Generic[P, R]):
         self._batch_size = telemetry.EMBED_BATCH_SIZE.labels(self.stage)
         self._batch_seconds = telemetry.EMBED_BATCH_SECONDS.labels(self.stage)
 
-    def submit(self, payload: P, tokens: int, deadline: float | None = None) -> "asyncio.Future[Done[R]]":
+    def submit(
+        self, payload: P, tokens: int, deadline: float | None = None, ahead: int = 0
+    ) -> "asyncio.Future[Done[R]]":
         """Queues one unit; cancelling the future takes it out again.
 
         `deadline` is in seconds of time.monotonic(): a unit whose time is over is not computed and fails with
-        DeadlineExceeded. Raises Unavailable after stop().
+        DeadlineExceeded. `ahead` is what stands before it in its request, in tokens: the queue is by age, and a unit
+        counts as younger the later its request would come to it, so that a large request does not hold up those
+        behind it. Raises Unavailable after stop().
         """
         if self._stopping:
             raise Unavailable("the embedder is draining")
-        future: asyncio.Future[Done[R]] = asyncio.get_running_loop().create_future()
-        self._waiting[future] = _Unit(payload, tokens, deadline, future)
+        loop = asyncio.get_running_loop()
+        unit: _Unit[P, R] = _Unit(time.monotonic() + ahead / PACE, payload, tokens, deadline, loop.create_future())
+        insort(self._waiting, unit, key=_due)
         self._queued.inc()
-        future.add_done_callback(self._leave)
+        unit.future.add_done_callback(partial(self._leave, unit))
         if self._idle:
             # After this turn of the loop, so that what arrived together is computed together.
-            asyncio.get_running_loop().call_soon(self._dispatch)
-        return future
+            loop.call_soon(self._dispatch)
+        return unit.future
 
     def check(self) -> None:
         """Raises when the compute said that it can no longer answer, or hangs."""
@@ -166,21 +175,28 @@ class Batcher(Generic[P, R]):
         give_up = time.monotonic() + seconds
         while self._running and (left := give_up - time.monotonic()) > 0:
             await asyncio.wait(self._running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        for unit in list(self._waiting.values()):
+        for unit in list(self._waiting):
             self._drop(unit, Unavailable("the embedder stopped"), "stopped")
 
-    def _leave(self, future: "asyncio.Future[Done[R]]") -> None:
+    def _leave(self, unit: _Unit[P, R], _: "asyncio.Future[Done[R]]") -> None:
         """Takes a unit out of the queue whose caller gave up, so that abandoned work takes no room."""
-        if self._waiting.pop(future, None) is not None:
-            self._queued.dec()
-            telemetry.EMBED_DROPPED.labels(self.stage, "cancelled").inc()
+        if unit.future.cancelled():
+            self._remove(unit, "cancelled")
 
     def _drop(self, unit: _Unit[P, R], error: Exception, reason: str) -> None:
-        del self._waiting[unit.future]
-        self._queued.dec()
-        telemetry.EMBED_DROPPED.labels(self.stage, reason).inc()
+        self._remove(unit, reason)
         if not unit.future.done():
             unit.future.set_exception(error)
+
+    def _remove(self, unit: _Unit[P, R], reason: str) -> None:
+        at = bisect_left(self._waiting, unit.due, key=_due)
+        while at < len(self._waiting) and self._waiting[at].due == unit.due:
+            if self._waiting[at] is unit:
+                del self._waiting[at]
+                self._queued.dec()
+                telemetry.EMBED_DROPPED.labels(self.stage, reason).inc()
+                return
+            at += 1
 
     def _dispatch(self) -> None:
         """Gives every idle worker a batch while there is work."""
@@ -194,13 +210,14 @@ class Batcher(Generic[P, R]):
         """The next batch, oldest unit included, out of the queue; empty when nothing waits."""
         now = time.monotonic()
         while True:
-            window = list(islice(self._waiting.values(), WINDOW))
+            window = self._waiting[:WINDOW]
             gone = [unit for unit in window if unit.future.done() or unit.expired(now)]
             if not gone:
                 break
             for unit in gone:
-                if unit.future.done():  # Cancelled in this turn of the loop, its callback still to come.
-                    self._leave(unit.future)
+                # A cancelled one whose callback is still to come in this turn of the loop, or an expired one.
+                if unit.future.done():
+                    self._remove(unit, "cancelled")
                 else:
                     self._drop(unit, DeadlineExceeded("the deadline passed before the compute"), "expired")
         if not window:
@@ -208,8 +225,8 @@ class Batcher(Generic[P, R]):
         # An even share of all there is to do: a worker that took everything would leave the next one idle.
         share = -(-(len(self._waiting) + self._computing) // self.workers)
         batch = choose(window, self.limits, share)
-        for unit in batch:
-            del self._waiting[unit.future]
+        taken = set(map(id, batch))
+        self._waiting[: len(window)] = [unit for unit in window if id(unit) not in taken]
         self._computing += len(batch)
         self._queued.dec(len(batch))
         return batch
@@ -240,6 +257,10 @@ class Batcher(Generic[P, R]):
             self._idle += 1
             self._computing -= len(batch)
             self._dispatch()
+
+
+def _due(unit: _Unit[P, R]) -> float:
+    return unit.due
 
 
 def choose(window: "Sequence[_Unit[P, R]]", limits: Limits, share: int) -> "list[_Unit[P, R]]":

@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
+import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,11 +26,11 @@ from services.runtime.onnx import SessionLost
 from souk.types.v1 import generations_pb2
 from souk.vectors import Float32
 
+P = TypeVar("P")
 R = TypeVar("R")
 
-# Characters tokenised at once, shorter texts counted as long as the longest: a large batch does not hold up the short
-# queries behind it for longer than that.
-_TOKENISE_AT_ONCE = 65_536
+# Tokens, roughly, that the tokenizer takes at once: a large request does not hold up the short ones for longer.
+_TOKENISE_AT_ONCE = 16_384
 # Longest batch x units over the tokens really in it.
 _MAX_WASTE = 1.25
 # A model to serve and one to change to.
@@ -185,19 +186,17 @@ class Model:
         self, texts: Sequence[str], clock: telemetry.StageClock, deadline: float | None, truncate: bool
     ) -> Float32:
         """A row a text: its vector, tokens, truncated, covered."""
-        # A token has about four characters; what it really takes is known and charged after the tokenizer.
+        # A token has about four characters; what a text really takes is known and charged after the tokenizer.
+        sizes = [2 + len(text) // 4 for text in texts]
         most, budget = self.encoder.max_tokens, self._engine.budget
-        estimate = sum(min(most, 2 + len(text) // 4) for text in texts)
-        with budget.charge(min(estimate, budget.limit)) as charge:
+        with budget.charge(min(budget.limit, sum(min(size, most) for size in sizes))) as charge:
             began = time.perf_counter()
-            read = [
-                unit.value for unit in await _all(self._tokenise.submit(text, len(text), deadline) for text in texts)
-            ]
+            read = [unit.value for unit in await _all(self._tokenise, texts, sizes, deadline)]
             if not truncate:
                 self._refuse_truncated([text.truncated for text in read])
             charge.resize(sum(len(text.ids) for text in read))
             queued = time.perf_counter()
-            done = await _all(self._infer.submit(text, len(text.ids), deadline) for text in read)
+            done = await _all(self._infer, read, [len(text.ids) for text in read], deadline)
         started = min(unit.started for unit in done)
         clock.add("tokenise", began, queued)
         clock.add("queue", queued, started)
@@ -215,9 +214,15 @@ class Model:
         return list(self.encoder.encode(texts))
 
 
-async def _all(units: "Iterable[asyncio.Future[Done[R]]]") -> "list[Done[R]]":
-    """Waits for all; where one fails or the caller gives up, the others are taken back."""
-    futures = list(units)
+async def _all(
+    batcher: Batcher[P, R], payloads: Sequence[P], sizes: Sequence[int], deadline: float | None
+) -> list[Done[R]]:
+    """One request's payloads through a batcher; where one fails or the caller gives up, the others are taken back."""
+    ahead = itertools.accumulate(sizes, initial=0)
+    futures = [
+        batcher.submit(payload, size, deadline, before)
+        for payload, size, before in zip(payloads, sizes, ahead, strict=False)
+    ]
     try:
         return await asyncio.gather(*futures)
     finally:

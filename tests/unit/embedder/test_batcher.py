@@ -244,11 +244,27 @@ async def test_the_oldest_is_always_in_the_next_batch(build: Build) -> None:
     assert compute.batches[1] == [1]
 
 
+async def test_a_large_request_does_not_hold_up_the_small_one_behind_it(build: Build) -> None:
+    compute = Held()
+    batcher = build(compute, limits=Limits(batch_tokens=200, waste=1.5))
+    first = batcher.submit(-1, 50)
+    await compute.has_begun()
+    large = [batcher.submit(n, 50, ahead=50 * n) for n in range(40)]
+    small = batcher.submit(99, 50)
+    compute.go.release(100)
+    await asyncio.gather(first, small, *large)
+    assert any(99 in batch for batch in compute.batches[:4])
+    # And the large one is computed in its order.
+    in_order = [n for batch in compute.batches for n in batch if 0 <= n < 40]
+    assert in_order == sorted(in_order)
+
+
 @dataclass(frozen=True)
 class Plan:
     tokens: int
     cancel: str
     expires: bool
+    ahead: int
     turns: int
 
 
@@ -258,6 +274,7 @@ plans = st.lists(
         tokens=st.integers(1, 80),
         cancel=st.sampled_from(["no", "no", "at once", "later"]),
         expires=st.sampled_from([False, False, False, True]),
+        ahead=st.sampled_from([0, 0, 100, 100_000]),
         turns=st.integers(0, 3),
     ),
     max_size=60,
@@ -287,7 +304,8 @@ def test_every_unit_ends_exactly_once_with_its_own_result(plans: list[Plan], wor
             units = []
             dropped: set[int] = set()
             for n, plan in enumerate(plans):
-                unit = batcher.submit(n, plan.tokens, deadline=time.monotonic() if plan.expires else None)
+                deadline = time.monotonic() if plan.expires else None
+                unit = batcher.submit(n, plan.tokens, deadline, plan.ahead)
                 units.append(unit)
                 if plan.cancel == "at once":
                     unit.cancel()
