@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from services.retriever.columns import NOBODY, ColumnsView
 from services.retriever.growing import Growing
-from services.retriever.order import Mask, Slots, contenders, ranked
+from services.retriever.order import Mask, Slots, best, contenders
 from services.retriever.planner import ANN_ROWS, Plan, choose
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
@@ -23,7 +23,7 @@ from souk.vectors import Float32
 faiss: Any = faiss_module
 
 NEIGHBOURS = 32
-EF_CONSTRUCTION = 64
+EF_CONSTRUCTION = 40
 # A build adds this many rows at a time and looks up between.
 BUILD_ROWS = 2_000
 # Rows of the delta, and ended rows of the base, that are worth a new base; at least, and as a share of the base.
@@ -108,10 +108,8 @@ class DenseView:
         fresh = np.flatnonzero(mask[self.delta_slots])
         slots = np.concatenate((self.base_slots[rows], self.delta_slots[fresh]))
         scores = np.concatenate((scores, inner_products(self.delta, fresh, query)))
-        near = contenders(scores, k)
-        found, scores = slots[near].astype(np.int64), scores[near]
-        best = ranked(scores, columns.popularity[found], columns.key[found])[:k]
-        return found[best], scores[best], plan.kind
+        first = best(scores, slots, columns.popularity, columns.key, k)
+        return slots[first].astype(np.int64), scores[first], plan.kind
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All of it but its FAISS index, for a snapshot."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retriever.columns import ColumnsView
-from services.retriever.order import Slots, ranked
+from services.retriever.order import Slots, best
 from souk.retriever.v1 import retriever_pb2
 
 # Cormack, Clarke, Buettcher 2009.
@@ -39,13 +39,13 @@ def fuse(found: Sequence[Found], how: retriever_pb2.Fusion.ValueType, columns: C
     at = [np.searchsorted(slots, leg.slots) for leg in found]
     for leg, places in zip(found, at, strict=True):
         scores[places] += leg.weight * _part(leg, how)
-    best = ranked(scores, columns.popularity[slots], columns.key[slots])[:k]
+    first = best(scores, slots, columns.popularity, columns.key, k)
     legs = []
     for leg, places in zip(found, at, strict=True):
         said = np.full(len(slots), np.nan, dtype=np.float32)
         said[places] = leg.scores
-        legs.append(said[best])
-    return Fused(slots[best], scores[best], legs)
+        legs.append(said[first])
+    return Fused(slots[first], scores[first], legs)
 
 
 def _part(leg: Found, how: retriever_pb2.Fusion.ValueType) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from services.domain.words import analyse
 from services.retriever.columns import NOBODY, ColumnsView, pack_texts, unpack_texts
 from services.retriever.growing import Growing
-from services.retriever.order import Mask, Slots, contenders, ranked
+from services.retriever.order import Mask, Slots, best
 from souk.types.v1 import types_pb2
 
 # Weight of a word by the field it stands in; k1 and b of BM25F (Robertson, Zaragoza, Taylor 2004). Tuned on real
@@ -107,10 +107,8 @@ class LexicalView:
         finally:
             for slots in touched:
                 sums[slots] = 0
-        near = contenders(scores, k)
-        found, scores = found[near], scores[near]
-        best = ranked(scores, columns.popularity[found], columns.key[found])[:k]
-        return found[best], scores[best]
+        first = best(scores, found, columns.popularity, columns.key, k)
+        return found[first], scores[first]
 
     def _score(self, term: int, mask: Mask, columns: ColumnsView) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Allowed slots that hold a term, and its part of the score of each."""

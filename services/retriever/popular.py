@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retriever.columns import NOBODY, ColumnsView
-from services.retriever.order import Mask, Slots, contenders, ranked
+from services.retriever.order import Mask, Slots, best, ranked
 
 # Slots newer than the order that are worth sorting anew.
 MIN_STALE = 10_000
@@ -39,9 +39,9 @@ class Popular:
     def best(self, mask: Mask, columns: ColumnsView, k: int) -> Slots:
         """The k most popular allowed slots, best first."""
         new = self.size + np.flatnonzero(mask[self.size :])
-        slots = np.concatenate((self._first(mask, k), new[contenders(columns.popularity[new], k)]))
-        popularity = columns.popularity[slots]
-        return slots[ranked(popularity, popularity, columns.key[slots])[:k]]
+        slots = np.concatenate((self._first(mask, k), new))
+        popularity = columns.popularity
+        return slots[best(popularity[slots], slots, popularity, columns.key, k)]
 
     def _first(self, mask: Mask, k: int) -> Slots:
         """The first k allowed slots of the order, looked for in ever larger parts of it."""

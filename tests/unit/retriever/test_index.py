@@ -149,12 +149,13 @@ def test_older_changes_change_nothing() -> None:
     index = new_index()
     feed = Feed(index)
     old = feed.item("a", title="red")
-    index.apply([old, feed.item("a", title="blue"), feed.vector("a", VECTORS[0])])
+    held = feed.item("a", title="blue")
+    index.apply([old, held, feed.vector("a", VECTORS[0])])
     before = answers(index)
     stale = AppliedChange(1, "a", 1, space=CONTENT, space_version=VERSION, vector=VECTORS[5])
     elsewhere = AppliedChange(2, "a", 2, space=CONTENT, space_version="unknown", vector=VECTORS[5][:3])
     removal = AppliedChange(1, "a", 2, removed=True)
-    index.apply([old, stale, elsewhere, removal])
+    index.apply([old, held, stale, elsewhere, removal])
     assert answers(index) == before
 
 
@@ -196,6 +197,41 @@ def test_compaction_gives_ended_slots_back() -> None:
     index.maintain()
     assert index._view.columns.size == 11
     assert len(found(index.search(ask(vector_leg(VECTORS[0]), words_leg("red"))))) == 10
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_is_written_during_a_compaction_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    index, plain = new_index(), new_index()
+    feeds = [Feed(index), Feed(plain)]
+
+    def put(number: int, title: str) -> None:
+        for feed in feeds:
+            feed.put(f"i{number}", VECTORS[number], title=title, popularity=number)
+
+    def write_meanwhile(view: lexical.LexicalView, *rest: Any) -> lexical.Postings:
+        merged = merge(view, *rest)
+        # Only the compaction's merge moves slots.
+        if len(rest) > 1:
+            put(3, "red chair")
+            put(11, "red stool")
+            put(11, "blue stool")
+            for feed in feeds:
+                feed.index.apply([feed.removal("i4")])
+        return merged
+
+    merge = lexical.merge
+    for _ in range(4):
+        for number in range(10):
+            put(number, "red lamp")
+    monkeypatch.setattr(lexical, "merge", write_meanwhile)
+    index.maintain()
+    assert index._view.columns.size == 14
+    monkeypatch.undo()
+    put(5, "blue lamp")
+    for each in (index, plain):
+        each._tidy()
+    assert answers(index) == answers(plain)
+    assert index.sequence == plain.sequence
 
 
 def test_a_damaged_or_missing_snapshot_is_passed_over(tmp_path: Path) -> None:
@@ -254,10 +290,14 @@ def test_readers_see_whole_batches_while_writes_and_rebuilds_go_on() -> None:
 
     def read(seed: int) -> None:
         random = np.random.default_rng(seed)
+        sequence = 0
         try:
             while not ended.is_set():
                 legs = [words_leg("pair"), vector_leg(vectors[random.integers(rounds)]), popular_leg()]
-                columns = index.search(ask(*legs, k=1000)).candidates
+                response = index.search(ask(*legs, k=1000))
+                columns = response.candidates
+                assert response.sequence >= sequence
+                sequence = response.sequence
                 rows = [row for row, item_id in enumerate(columns.id) if item_id in ("left", "right")]
                 assert len(rows) == 2
                 assert len({columns.title[row] for row in rows}) == 1

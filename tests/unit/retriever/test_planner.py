@@ -9,7 +9,7 @@ from services.retriever.planner import EXACT, MAX_EFFORT, Plan, choose
 from souk.types.v1 import types_pb2
 from tests.unit.retriever.items import CONTENT, clustered
 
-ROWS, DIM, K = 30_000, 32, 10
+ROWS, DIM = 30_000, 32
 
 
 def test_a_selective_filter_is_answered_exactly() -> None:
@@ -45,26 +45,27 @@ def built() -> tuple[DenseView, Columns]:
     return space.view(), columns
 
 
-def recall(view: DenseView, columns: Columns, mask: Mask) -> tuple[float, set[str]]:
+def recall(view: DenseView, columns: Columns, mask: Mask, k: int = 10) -> tuple[float, set[str]]:
     table = columns.view()
     shares, plans = [], set()
     for query in clustered(60, DIM, clusters=300, seed=0)[0]:
-        slots, _, plan = view.search(query, mask, table, K)
-        expected, _, _ = view.search(query, mask, table, K, exact=True)
+        slots, _, plan = view.search(query, mask, table, k)
+        expected, _, _ = view.search(query, mask, table, k, exact=True)
         assert mask[slots].all()
-        assert len(slots) == min(K, np.count_nonzero(mask))
+        assert len(slots) == min(k, np.count_nonzero(mask))
         shares.append(len(set(slots.tolist()) & set(expected.tolist())) / max(len(expected), 1))
         plans.add(plan)
     return float(np.mean(shares)), plans
 
 
+@pytest.mark.parametrize("k", [10, 100])
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.01, 0.001])
-def test_recall_holds_at_every_selectivity(built: tuple[DenseView, Columns], share: float) -> None:
+def test_recall_holds_at_every_selectivity(built: tuple[DenseView, Columns], share: float, k: int) -> None:
     view, columns = built
     assert view.base.kind == "hnsw"
     mask = np.random.default_rng(1).random(ROWS + 1) < share
     mask[0] = False
-    reached, plans = recall(view, columns, mask)
+    reached, plans = recall(view, columns, mask, k)
     assert reached >= 0.95
     if share == 1.0:
         assert plans == {"ann"}
