@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 # Where pip finds torch. The plain wheels of Linux bring gigabytes of CUDA: name PyTorch's index of CPU wheels here.
 TORCH_INDEX ?=
 READY := $(VENV)/.ready
+BUNDLE := .souk/bundle/manifest.json
 export VENV
 
-.PHONY: help setup demo test test-long lint protos bench stack clean
+.PHONY: help setup demo test test-long lint protos bundle bench stack clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,10 +40,18 @@ lint: setup  ## form, types, imports, protos
 protos: setup  ## generate the stubs from protos/
 	scripts/protos.sh
 
-bench: setup  ## speed against named baselines of the same run
-	$(BIN)/python -m loadtest
+bundle: $(BUNDLE)  ## build the models into .souk/bundle
 
-stack: setup  ## run the local stack on .souk
+$(BUNDLE): | setup
+	$(BIN)/python -m training encoder export --out .souk/encoder
+	$(BIN)/python -m training bundle --encoder .souk/encoder --out .souk/bundle
+
+bench: setup bundle  ## speed against named baselines of the same run (about 10 minutes)
+	$(BIN)/python -m loadtest.embedder_bench
+	$(BIN)/python -m loadtest.cache_bench
+	$(BIN)/python -m loadtest.retriever_bench --items 100000
+
+stack: setup bundle  ## run the local stack on .souk
 	@$(BIN)/python -m services
 
 clean:  ## remove what was built (not the catalogue in .souk)

@@ -9,6 +9,8 @@ from rich.console import Console
 
 # Small enough to be up within minutes on two cores.
 _GENERATE = ("generate", "--items", "6000", "--shoppers", "2000", "--seed", "7")
+# Where every other command looks for it, too.
+_ENCODER, _BUNDLE = Path(".souk/encoder"), Path(".souk/bundle")
 _LOADERS = {"online_retail_ii": "online-retail", "chorus_icecat": "chorus-icecat"}
 
 
@@ -36,12 +38,10 @@ def prepare(data: Path | None, home: Path, console: Console) -> Shop:
         else:
             known = ", ".join(_LOADERS)
             raise SystemExit(f"{data}: neither a dataset (docs/data.md) nor a folder that a loader knows ({known})")
-    bundle = home / "bundle"
-    if not (bundle / "manifest.json").is_file():
-        encoder = home / "encoder"
-        _run(console, "encoder", "export", "--out", str(encoder))
-        _run(console, "bundle", "--encoder", str(encoder), "--out", str(bundle))
-    return Shop(name, dataset, bundle, home / name)
+    if not (_BUNDLE / "manifest.json").is_file():
+        _run(console, "encoder", "export", "--out", str(_ENCODER))
+        _run(console, "bundle", "--encoder", str(_ENCODER), "--out", str(_BUNDLE))
+    return Shop(name, dataset, _BUNDLE, home / name)
 
 
 def _run(console: Console, *arguments: str) -> None:

@@ -197,7 +197,7 @@ def main(
     try:
         generation = read_bundle(bundle).generation
     except BundleError as error:
-        console.print(f"[red]{error}[/red]\nBuild one: python -m training encoder export --help")
+        console.print(f"[red]{error}[/red]\nBuild one with: make bundle")
         raise typer.Exit(1) from None
 
     own_redis = None
