@@ -100,6 +100,9 @@ class ShopperContext(_message.Message):
     CART_ITEM_IDS_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    BRANDS_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    MEAN_LOG_PRICE_FIELD_NUMBER: _builtins.int
     shopper_id: _builtins.str
     """Which shopper."""
     stage: _types_pb2.Stage.ValueType
@@ -108,6 +111,8 @@ class ShopperContext(_message.Message):
     """Version of the content space of `profile`."""
     version: _builtins.int
     """Grows with every event of the shopper; keys caches."""
+    mean_log_price: _builtins.float
+    """Mean of the natural logarithm of 1 + price over the shopper's events with a price, in major units; absent without."""
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryEntry]:
         """Latest events with items, oldest first, at most 256."""
@@ -132,6 +137,14 @@ class ShopperContext(_message.Message):
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Attribute]:
         """What the shop said of the shopper."""
 
+    @_builtins.property
+    def brands(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedShare]:
+        """Brands met, with their share of the shopper's events, largest first, at most 16."""
+
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedShare]:
+        """Category paths met (names joined by " > "), with their share of the shopper's events, largest first, at most 16."""
+
     def __init__(
         self,
         *,
@@ -145,14 +158,45 @@ class ShopperContext(_message.Message):
         cart_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         attributes: _abc.Iterable[_types_pb2.Attribute] | None = ...,
         version: _builtins.int = ...,
+        brands: _abc.Iterable[Global___NamedShare] | None = ...,
+        categories: _abc.Iterable[Global___NamedShare] | None = ...,
+        mean_log_price: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_log_price", b"_mean_log_price", "mean_log_price", b"mean_log_price", "profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "cart_item_ids", b"cart_item_ids", "history", b"history", "profile", b"profile", "profile_space_version", b"profile_space_version", "seen_item_ids", b"seen_item_ids", "shopper_id", b"shopper_id", "stage", b"stage", "topics", b"topics", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_log_price", b"_mean_log_price", "attributes", b"attributes", "brands", b"brands", "cart_item_ids", b"cart_item_ids", "categories", b"categories", "history", b"history", "mean_log_price", b"mean_log_price", "profile", b"profile", "profile_space_version", b"profile_space_version", "seen_item_ids", b"seen_item_ids", "shopper_id", b"shopper_id", "stage", b"stage", "topics", b"topics", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mean_log_price: _TypeAlias = _typing.Literal["mean_log_price"]  # noqa: Y015
+    _WhichOneofArgType__mean_log_price: _TypeAlias = _typing.Literal["_mean_log_price", b"_mean_log_price"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_log_price) -> _WhichOneofReturnType__mean_log_price | None: ...
+
+Global___ShopperContext: _TypeAlias = ShopperContext  # noqa: Y015
+
+@_typing.final
+class NamedShare(_message.Message):
+    """A brand or a category with its share."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    share: _builtins.float
+    """0 to 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ShopperContext: _TypeAlias = ShopperContext  # noqa: Y015
+Global___NamedShare: _TypeAlias = NamedShare  # noqa: Y015
 
 @_typing.final
 class GetShopperContextRequest(_message.Message):
@@ -799,6 +843,98 @@ class ForgetShopperResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetShopperResponse: _TypeAlias = ForgetShopperResponse  # noqa: Y015
+
+@_typing.final
+class StreamLogRequest(_message.Message):
+    """From where on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
+    from_sequence: _builtins.int
+    """The last sequence number already known; 0: everything."""
+    def __init__(
+        self,
+        *,
+        from_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_sequence", b"from_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamLogRequest: _TypeAlias = StreamLogRequest  # noqa: Y015
+
+@_typing.final
+class LogEntry(_message.Message):
+    """One entry of the log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    IMPRESSION_FIELD_NUMBER: _builtins.int
+    SHOPPER_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_SHOPPER_ID_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Grows by at least one with every entry."""
+    forgotten_shopper_id: _builtins.str
+    """The id of a shopper who was forgotten."""
+    @_builtins.property
+    def event(self) -> _types_pb2.Event:
+        """Something a shopper did."""
+
+    @_builtins.property
+    def impression(self) -> _types_pb2.Impression:
+        """An answer as it was shown."""
+
+    @_builtins.property
+    def shopper(self) -> _types_pb2.Shopper:
+        """What the shop said of a shopper, as it is now."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        event: _types_pb2.Event | None = ...,
+        impression: _types_pb2.Impression | None = ...,
+        shopper: _types_pb2.Shopper | None = ...,
+        forgotten_shopper_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "event", b"event", "forgotten_shopper_id", b"forgotten_shopper_id", "impression", b"impression", "shopper", b"shopper"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "event", b"event", "forgotten_shopper_id", b"forgotten_shopper_id", "impression", b"impression", "sequence", b"sequence", "shopper", b"shopper"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_entry: _TypeAlias = _typing.Literal["event", "impression", "shopper", "forgotten_shopper_id"]  # noqa: Y015
+    _WhichOneofArgType_entry: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_entry) -> _WhichOneofReturnType_entry | None: ...
+
+Global___LogEntry: _TypeAlias = LogEntry  # noqa: Y015
+
+@_typing.final
+class StreamLogResponse(_message.Message):
+    """Some entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEntry]:
+        """In order of sequence."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___LogEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamLogResponse: _TypeAlias = StreamLogResponse  # noqa: Y015
 
 @_typing.final
 class GetInfoRequest(_message.Message):

@@ -75,6 +75,11 @@ class ColdstartStub:
                 request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ForgetShopperRequest.SerializeToString,
                 response_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ForgetShopperResponse.FromString,
                 _registered_method=True)
+        self.StreamLog = channel.unary_stream(
+                '/souk.coldstart.v1.Coldstart/StreamLog',
+                request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.StreamLogRequest.SerializeToString,
+                response_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.StreamLogResponse.FromString,
+                _registered_method=True)
         self.GetInfo = channel.unary_unary(
                 '/souk.coldstart.v1.Coldstart/GetInfo',
                 request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.GetInfoRequest.SerializeToString,
@@ -108,7 +113,8 @@ class ColdstartServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ProfileItem(self, request, context):
-        """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content.
+        """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content. The item
+        is remembered as it is told here: contexts, popularity by category and exploration know items from this alone.
         FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
         others as for GetShopperContext.
         """
@@ -155,6 +161,15 @@ class ColdstartServicer:
     def ForgetShopper(self, request, context):
         """Erases all that is held of a shopper; answered after the commit. Safe to repeat.
         Statuses as for RecordEvents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamLog(self, request, context):
+        """The log in the order of its commits, for training: events, impressions, shoppers and what was forgotten.
+        INVALID_ARGUMENT  from_sequence is ahead of the log: it is another log's; start from 0.
+        UNAVAILABLE       starting or draining: go on from the last sequence received.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,6 +225,11 @@ def add_ColdstartServicer_to_server(servicer, server):
                     servicer.ForgetShopper,
                     request_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ForgetShopperRequest.FromString,
                     response_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ForgetShopperResponse.SerializeToString,
+            ),
+            'StreamLog': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamLog,
+                    request_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.StreamLogRequest.FromString,
+                    response_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.StreamLogResponse.SerializeToString,
             ),
             'GetInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInfo,
@@ -434,6 +454,33 @@ class Coldstart:
             '/souk.coldstart.v1.Coldstart/ForgetShopper',
             souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ForgetShopperRequest.SerializeToString,
             souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ForgetShopperResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/souk.coldstart.v1.Coldstart/StreamLog',
+            souk_dot_coldstart_dot_v1_dot_coldstart__pb2.StreamLogRequest.SerializeToString,
+            souk_dot_coldstart_dot_v1_dot_coldstart__pb2.StreamLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

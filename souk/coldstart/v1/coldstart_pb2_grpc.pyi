@@ -47,7 +47,8 @@ class ColdstartStub:
       others as for GetShopperContext.
     """
     ProfileItem: _grpc.UnaryUnaryMultiCallable[_coldstart_pb2.ProfileItemRequest, _coldstart_pb2.ProfileItemResponse]
-    """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content.
+    """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content. The item
+    is remembered as it is told here: contexts, popularity by category and exploration know items from this alone.
       FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
       others as for GetShopperContext.
     """
@@ -75,6 +76,11 @@ class ColdstartStub:
     """Erases all that is held of a shopper; answered after the commit. Safe to repeat.
     Statuses as for RecordEvents.
     """
+    StreamLog: _grpc.UnaryStreamMultiCallable[_coldstart_pb2.StreamLogRequest, _coldstart_pb2.StreamLogResponse]
+    """The log in the order of its commits, for training: events, impressions, shoppers and what was forgotten.
+      INVALID_ARGUMENT  from_sequence is ahead of the log: it is another log's; start from 0.
+      UNAVAILABLE       starting or draining: go on from the last sequence received.
+    """
     GetInfo: _grpc.UnaryUnaryMultiCallable[_coldstart_pb2.GetInfoRequest, _coldstart_pb2.GetInfoResponse]
     """What is held and served.
       UNAVAILABLE  starting or draining.
@@ -99,7 +105,8 @@ class ColdstartAsyncStub(ColdstartStub):
       others as for GetShopperContext.
     """
     ProfileItem: _aio.UnaryUnaryMultiCallable[_coldstart_pb2.ProfileItemRequest, _coldstart_pb2.ProfileItemResponse]  # type: ignore[assignment]
-    """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content.
+    """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content. The item
+    is remembered as it is told here: contexts, popularity by category and exploration know items from this alone.
       FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
       others as for GetShopperContext.
     """
@@ -126,6 +133,11 @@ class ColdstartAsyncStub(ColdstartStub):
     ForgetShopper: _aio.UnaryUnaryMultiCallable[_coldstart_pb2.ForgetShopperRequest, _coldstart_pb2.ForgetShopperResponse]  # type: ignore[assignment]
     """Erases all that is held of a shopper; answered after the commit. Safe to repeat.
     Statuses as for RecordEvents.
+    """
+    StreamLog: _aio.UnaryStreamMultiCallable[_coldstart_pb2.StreamLogRequest, _coldstart_pb2.StreamLogResponse]  # type: ignore[assignment]
+    """The log in the order of its commits, for training: events, impressions, shoppers and what was forgotten.
+      INVALID_ARGUMENT  from_sequence is ahead of the log: it is another log's; start from 0.
+      UNAVAILABLE       starting or draining: go on from the last sequence received.
     """
     GetInfo: _aio.UnaryUnaryMultiCallable[_coldstart_pb2.GetInfoRequest, _coldstart_pb2.GetInfoResponse]  # type: ignore[assignment]
     """What is held and served.
@@ -166,7 +178,8 @@ class ColdstartServicer(metaclass=_abc_1.ABCMeta):
         request: _coldstart_pb2.ProfileItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_coldstart_pb2.ProfileItemResponse, _abc.Awaitable[_coldstart_pb2.ProfileItemResponse]]:
-        """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content.
+        """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content. The item
+        is remembered as it is told here: contexts, popularity by category and exploration know items from this alone.
           FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
           others as for GetShopperContext.
         """
@@ -223,6 +236,17 @@ class ColdstartServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_coldstart_pb2.ForgetShopperResponse, _abc.Awaitable[_coldstart_pb2.ForgetShopperResponse]]:
         """Erases all that is held of a shopper; answered after the commit. Safe to repeat.
         Statuses as for RecordEvents.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamLog(
+        self,
+        request: _coldstart_pb2.StreamLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_coldstart_pb2.StreamLogResponse], _abc.AsyncIterator[_coldstart_pb2.StreamLogResponse]]:
+        """The log in the order of its commits, for training: events, impressions, shoppers and what was forgotten.
+          INVALID_ARGUMENT  from_sequence is ahead of the log: it is another log's; start from 0.
+          UNAVAILABLE       starting or draining: go on from the last sequence received.
         """
 
     @_abc_1.abstractmethod
