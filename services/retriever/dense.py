@@ -23,7 +23,8 @@ from souk.vectors import Float32
 faiss: Any = faiss_module
 
 NEIGHBOURS = 32
-EF_CONSTRUCTION = 40
+# With FAISS's own 40, recall at k = 100 stays under .94 where half of 200,000 clustered items are allowed.
+EF_CONSTRUCTION = 64
 # A build adds this many rows at a time and looks up between.
 BUILD_ROWS = 2_000
 # Rows of the delta, and ended rows of the base, that are worth a new base; at least, and as a share of the base.
