@@ -204,6 +204,20 @@ def test_a_restart_finds_all_as_it_was(bundle: Path, tmp_path: Path, embedder: P
         assert "new" in fourth.words("kettle", 20)
 
 
+def test_vectors_of_a_space_outlive_a_start_with_another(bundle: Path, tmp_path: Path, embedder: Process) -> None:
+    with Retriever(bundle, tmp_path / "data", embedder.address) as first:
+        first.upsert(*shop(30), wait=admin_pb2.WAIT_INDEXED)
+        near = first.near("i1", 20)
+    other = remade(bundle, tmp_path / "other", space_version="f" * 64)
+    with Retriever(other.path, tmp_path / "data", NOWHERE) as second:
+        assert second.info().generation == other.generation
+        assert second.info().indexes[0].pending == 30
+        assert len(second.words("kettle", 30)) == 5
+    with Retriever(bundle, tmp_path / "data", NOWHERE) as third:
+        assert third.info().indexes[0].pending == 0
+        assert third.near("i1", 20) == near
+
+
 def test_changes_are_told_in_order_and_followed(retriever: Retriever) -> None:
     retriever.upsert(*shop(5), wait=admin_pb2.WAIT_INDEXED)
     changes = retriever.changes()

@@ -209,6 +209,47 @@ def test_dropping_a_space_leaves_the_other(opened: Open) -> None:
     assert versions == ["", "", SPACE.version, SPACE.version]
 
 
+def test_vectors_are_told_again_only_where_they_still_count(opened: Open) -> None:
+    opened.upsert(item("a"), item("b"), item("c"))
+    for item_id in "abc":
+        opened.embed(item_id, 1, [0, 1, 0, 0])
+    page = opened.catalogue.changes(0, [SPACE.version], items=False)
+    opened.upsert(item("b", 2, "Teapot"))
+    opened.delete("c")
+    assert opened.catalogue.counts(SPACE.version) == (2, 1)
+    assert opened.catalogue.lacking(SPACE.version, ["a", "b", "c", "d"]) == {"b"}
+    opened.told.clear()
+    opened.catalogue.submit(0, partial(Transaction.announce, vectors=page.changes)).result(10)
+    assert [(c.item_id, c.sequence) for c in opened.told] == [("a", 4)]
+    assert opened.catalogue.head == 8
+
+
+def test_a_follower_refuses_a_vector_of_another_length(opened: Open) -> None:
+    opened.upsert(item("a"))
+    change = AppliedChange(9, "a", 1, space=SPACE.space, space_version=SPACE.version, vector=np.ones(5, np.float32))
+    with pytest.raises(ValueError, match="5 numbers; its space has 4"):
+        opened.catalogue.submit(1, partial(Transaction.replicate, changes=[to_wire(change)])).result(10)
+    assert opened.catalogue.head == 1
+
+
+def test_an_unfinished_copy_is_known_as_such_after_a_restart(tmp_path: Path) -> None:
+    first = Open(tmp_path)
+    assert first.catalogue.whole
+    first.upsert(item("a"))
+    first.catalogue.submit(0, Transaction.wipe).result(10)
+    assert first.catalogue.head == 0
+    assert states(first.catalogue, 0, 10) == []
+    first.catalogue.close()
+    second = Open(tmp_path)
+    assert not second.catalogue.whole
+    second.catalogue.submit(0, partial(Transaction.mark_whole, whole=True)).result(10)
+    second.catalogue.submit(0, partial(Transaction.advance, head=7)).result(10)
+    second.catalogue.close()
+    third = Open(tmp_path)
+    assert (third.catalogue.whole, third.catalogue.head) == (True, 7)
+    third.catalogue.close()
+
+
 def test_a_page_is_bounded_in_bytes(opened: Open) -> None:
     opened.upsert(*(item(f"i{i}", description="x" * 10_000) for i in range(6)))
     page = opened.catalogue.changes(0, max_bytes=25_000)
