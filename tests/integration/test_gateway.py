@@ -51,7 +51,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     def __init__(self) -> None:
         self.traces: dict[bytes, list[tuple[str, Any]]] = defaultdict(list)
         self._server = grpc.server(futures.ThreadPoolExecutor(2))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
@@ -294,7 +294,7 @@ def test_a_filter_that_nothing_passes_gives_an_empty_page(shop: Shop) -> None:
 
 def test_broken_utf8_is_refused(shop: Shop) -> None:
     with grpc.insecure_channel(shop.gateway.address) as channel:
-        raw = channel.unary_unary("/souk.shop.v1.Shop/Search")
+        raw: Any = channel.unary_unary("/souk.shop.v1.Shop/Search")
         with pytest.raises(grpc.RpcError):
             raw(b"\x0a\x03\xff\xfe\xfd", timeout=5)
     assert shop.client.search("mug").hits
@@ -304,7 +304,7 @@ def test_a_search_takes_two_calls_in_two_levels_under_the_callers_request_id(sho
     with grpc.insecure_channel(shop.gateway.address) as channel:
         stub = shop_pb2_grpc.ShopStub(channel)
         request = shop_pb2.SearchRequest(query="a query nobody asked before")
-        answer = stub.Search(request, timeout=5, metadata=[("x-request-id", "shop-4711")])
+        answer = stub.Search(request, timeout=5, metadata=(("x-request-id", "shop-4711"),))
     assert answer.info.request_id == "shop-4711"
 
     def calls() -> list[tuple[str, str]]:
