@@ -29,6 +29,9 @@ _UPKEEP_SECONDS = 1.0
 _REPLAY_CHANGES = 5_000
 _REPLAY_BYTES = 8 << 20
 _DROP_AT_ONCE = 2_000
+# Changes since the indexes were last saved that are worth saving them again; at least, and as a share of the items.
+_MIN_UNSAVED = 20_000
+_MAX_UNSAVED_SHARE = 0.2
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -61,6 +64,7 @@ class Engine:
         self._dropping: dict[str, asyncio.Task[None]] = {}
         self._complete: set[str] = set()
         """Space versions that had once a vector of every item."""
+        self._saved = 0
         self._opened = False
 
     # Life.
@@ -133,12 +137,13 @@ class Engine:
             return None
         space = space_of(bundle)
         index = CatalogueIndex(self.settings.threads)
-        if not index.load(saved) or index.sequence > self.catalogue.head:
+        loaded = index.load(saved)
+        if not 0 < loaded <= self.catalogue.head:
             return None
         index.add_space(space.space, space.version, space.dim, bundle.generation)
         for other in {entry.generation for entry in index.info().indexes} - {bundle.generation}:
             index.drop_generation(other)
-        self._replay(index, index.sequence, [space.version])
+        self._replay(index, loaded, [space.version])
         items, vectors = self.catalogue.counts(space.version)
         info = index.info()
         if info.items != items:
@@ -147,6 +152,7 @@ class Engine:
         if info.items - info.indexes[0].pending != vectors:
             # Saved before the space was loaded, or while it was.
             self._replay(index, 0, [space.version], items=False)
+        self._saved = loaded
         return index
 
     def _new_index(self, spaces: dict[str, SpaceKey]) -> CatalogueIndex:
@@ -228,6 +234,7 @@ class Engine:
             serving = self.index.serving
             self.index = self._new_index(self.generations.spaces)
             self.index.set_serving(serving)
+            self._saved = 0
         if changes:
             self.index.apply(changes)
         self.applied = head
@@ -310,13 +317,14 @@ class Engine:
     # Upkeep.
 
     def _keep_up(self) -> None:
-        """In a thread of its own: rebuilds what has grown stale, and saves what took long to build."""
+        """In a thread of its own: rebuilds what has grown stale, and saves what would take long to make anew."""
         failed = ""
         while not self._stopping.wait(_UPKEEP_SECONDS):
             before = self._bases()
             try:
                 self.index.maintain()
-                if self._bases() != before:
+                unsaved = self.index.sequence - self._saved
+                if self._bases() != before or unsaved > max(_MIN_UNSAVED, _MAX_UNSAVED_SHARE * self.index.info().items):
                     self._save_indexes()
             except Exception as error:
                 if str(error) != failed:  # Answers stay right meanwhile, they only cost more.
@@ -327,6 +335,7 @@ class Engine:
         return {(entry.space.version, entry.base) for entry in self.index.info().indexes}
 
     def _save_indexes(self) -> None:
+        self._saved = self.index.sequence
         try:
             snapshots.save_indexes(self.catalogue, self._save_into, self.settings.data)
         except (OSError, RuntimeError) as error:
