@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,48 @@ class EncoderManifest:
 
 
 @dataclass(frozen=True)
+class RankerManifest:
+    """The ranker and its behaviour space; paths are relative to the bundle.
+
+    `features` names the columns that the heads read, in order; `objectives` the probabilities they give, in order;
+    `scene_weights` says for each scene (without SCENE_) what each objective counts.
+    """
+
+    dim: int
+    max_history: int
+    space_version: str
+    content_space_version: str
+    features: tuple[str, ...]
+    scene_weights: dict[str, tuple[float, ...]]
+    objectives: tuple[str, ...] = ("click", "cart", "purchase")
+    shopper_model: str = "ranker/shopper.onnx"
+    heads_model: str = "ranker/heads.onnx"
+    items: str = "ranker/items.npz"
+    projection: str = "ranker/projection.npz"
+
+
+@dataclass(frozen=True)
+class ColdstartManifest:
+    """The topic space; paths are relative to the bundle."""
+
+    space_version: str
+    content_space_version: str
+    labels: tuple[str, ...]
+    topics: str = "coldstart/topics.npz"
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """What is in a bundle, which spaces it speaks, and how well it did."""
+    """What is in a bundle, which spaces it speaks, and how well it did.
+
+    Without a ranker or a coldstart the bundle serves search alone, as one made before these were trained does.
+    """
 
     encoder: EncoderManifest
     created_at: str
     metrics: dict[str, float] = field(default_factory=dict)
+    ranker: RankerManifest | None = None
+    coldstart: ColdstartManifest | None = None
 
 
 @dataclass(frozen=True)
@@ -49,15 +86,16 @@ class Bundle:
 
 
 def write_bundle(path: Path, manifest: Manifest) -> Bundle:
-    """Seals the files in `path` with a manifest. Raises BundleError if one that it names is not there."""
+    """Seals the files in `path` with a manifest.
+
+    Raises BundleError where a file that it names is not there, and where a part was trained on another content space.
+    """
     files = {
         str(file.relative_to(path)): {"sha256": _sha256(file), "bytes": file.stat().st_size}
         for file in sorted(path.rglob("*"))
         if file.is_file() and file.name != MANIFEST
     }
-    for name in (manifest.encoder.model, manifest.encoder.tokenizer):
-        if name not in files:
-            raise BundleError(f"{path / name}: not there, though the manifest names it")
+    _check(path, manifest, files)
     text = json.dumps({"format": FORMAT, **asdict(manifest), "files": files}, indent=1, sort_keys=True) + "\n"
     (path / MANIFEST).write_text(text)
     return Bundle(path, hashlib.sha256(text.encode()).hexdigest(), manifest)
@@ -76,6 +114,7 @@ def read_bundle(path: Path) -> Bundle:
             raise BundleError(f"{file}: format {values['format']}; this version of Souk reads format {FORMAT}")
         manifest = _manifest(values)
         files: dict[str, dict[str, Any]] = values["files"]
+        _check(path, manifest, files)
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{file}: not a manifest ({type(error).__name__}: {error})") from None
     for name, expected in files.items():
@@ -87,7 +126,41 @@ def _manifest(values: dict[str, Any]) -> Manifest:
     encoder = dict(values["encoder"])
     encoder["template"] = TextTemplate.from_json(encoder["template"])
     encoder["scripts"] = tuple(encoder["scripts"])
-    return Manifest(EncoderManifest(**encoder), values["created_at"], values["metrics"])
+    ranker, coldstart = values.get("ranker"), values.get("coldstart")
+    return Manifest(
+        EncoderManifest(**encoder),
+        values["created_at"],
+        values["metrics"],
+        None if ranker is None else _ranker(ranker),
+        None if coldstart is None else ColdstartManifest(**{**coldstart, "labels": tuple(coldstart["labels"])}),
+    )
+
+
+def _ranker(values: dict[str, Any]) -> RankerManifest:
+    weights = {scene: tuple(map(float, given)) for scene, given in values["scene_weights"].items()}
+    lists = {name: tuple(values[name]) for name in ("features", "objectives")}
+    return RankerManifest(**{**values, **lists, "scene_weights": weights})
+
+
+def _check(path: Path, manifest: Manifest, files: dict[str, Any]) -> None:
+    for name in _named(manifest):
+        if name not in files:
+            raise BundleError(f"{path / name}: not there, though the manifest names it")
+    content = manifest.encoder.space_version
+    for name, part in (("ranker", manifest.ranker), ("coldstart", manifest.coldstart)):
+        if part is not None and part.content_space_version != content:
+            raise BundleError(
+                f"{path}: the {name} was trained on content space {part.content_space_version[:12]}, "
+                f"the encoder makes {content[:12]}: train it again with this encoder"
+            )
+
+
+def _named(manifest: Manifest) -> Iterator[str]:
+    yield from (manifest.encoder.model, manifest.encoder.tokenizer)
+    if (ranker := manifest.ranker) is not None:
+        yield from (ranker.shopper_model, ranker.heads_model, ranker.items, ranker.projection)
+    if manifest.coldstart is not None:
+        yield manifest.coldstart.topics
 
 
 def _verify(file: Path, expected: dict[str, Any]) -> None:

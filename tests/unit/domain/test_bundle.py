@@ -1,11 +1,21 @@
 """A bundle is read only if it is whole."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from services.domain.bundle import Bundle, BundleError, EncoderManifest, Manifest, read_bundle, write_bundle
+from services.domain.bundle import (
+    Bundle,
+    BundleError,
+    ColdstartManifest,
+    EncoderManifest,
+    Manifest,
+    RankerManifest,
+    read_bundle,
+    write_bundle,
+)
 from services.domain.text import TextTemplate
 
 
@@ -73,3 +83,58 @@ def test_a_later_format_is_refused(tmp_path: Path) -> None:
 def test_a_manifest_that_names_a_missing_file_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"model\.onnx: not there"):
         write_bundle(tmp_path, Manifest(EncoderManifest(4, 128, "v", (), TextTemplate()), "now"))
+
+
+RANKER = RankerManifest(64, 128, "r1", "v1", ("affinity", "seen"), {"HOME": (1.0, 2.0, 4.0)})
+COLDSTART = ColdstartManifest("t1", "v1", ("Shoes", "Lamps"))
+
+
+def make_whole(path: Path, **changes: RankerManifest | ColdstartManifest) -> Bundle:
+    manifest = make(path).manifest
+    parts = {"ranker": RANKER, "coldstart": COLDSTART} | changes
+    for name in (RANKER.shopper_model, RANKER.heads_model, RANKER.items, RANKER.projection, COLDSTART.topics):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_bytes(name.encode())
+    return write_bundle(path, replace(manifest, **parts))  # type: ignore[arg-type]
+
+
+def test_ranker_and_coldstart_are_read_as_written(tmp_path: Path) -> None:
+    written = make_whole(tmp_path / "b")
+    read = read_bundle(tmp_path / "b")
+    assert read == written
+    assert (read.manifest.ranker, read.manifest.coldstart) == (RANKER, COLDSTART)
+
+
+def test_a_bundle_from_before_the_ranker_is_read(tmp_path: Path) -> None:
+    make(tmp_path / "b")
+    file = tmp_path / "b/manifest.json"
+    values = json.loads(file.read_text())
+    del values["ranker"], values["coldstart"]
+    file.write_text(json.dumps(values))
+    manifest = read_bundle(tmp_path / "b").manifest
+    assert manifest.ranker is None
+    assert manifest.coldstart is None
+
+
+@pytest.mark.parametrize("name", [RANKER.heads_model, RANKER.projection, COLDSTART.topics])
+def test_a_part_without_its_file_is_not_sealed_nor_read(tmp_path: Path, name: str) -> None:
+    written = make_whole(tmp_path / "b")
+    (tmp_path / "b" / name).unlink()
+    with pytest.raises(BundleError, match=f"{name}: missing from the bundle"):
+        read_bundle(tmp_path / "b")
+    with pytest.raises(BundleError, match=f"{name}: not there, though the manifest names it"):
+        write_bundle(tmp_path / "b", written.manifest)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("ranker", replace(RANKER, content_space_version="other")),
+        ("coldstart", replace(COLDSTART, content_space_version="other")),
+    ],
+)
+def test_parts_of_another_content_space_are_refused(
+    tmp_path: Path, name: str, part: RankerManifest | ColdstartManifest
+) -> None:
+    with pytest.raises(BundleError, match=f"the {name} was trained on content space other, the encoder makes v1"):
+        make_whole(tmp_path / "b", **{name: part})
