@@ -50,7 +50,6 @@ class Engine:
     def of(cls, settings: EmbedderSettings) -> "Engine":
         """As the settings say."""
         # Before the tokenizer's first call, which else takes every processor of the machine.
-        threads.limit_libraries(settings.threads)
         return cls(
             settings,
             Budget(settings.max_pending_tokens),

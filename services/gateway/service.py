@@ -63,6 +63,9 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
     async def check(self) -> None:
         """Part of Service: the gateway can answer as long as it runs, if only with an error that says what is gone."""
 
+    def drain(self) -> None:
+        """Part of Service: no call of the gateway goes on for ever."""
+
     async def stop(self) -> None:
         """Part of Service."""
         await self._background.drain(1.0)

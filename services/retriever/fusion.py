@@ -16,11 +16,12 @@ RANK_OFFSET = 60
 
 @dataclass(frozen=True)
 class Found:
-    """What one leg found: slots and scores, best first, and its share in the fused score."""
+    """What one leg found, best first: slots, scores, its share in the fused score, whether its scores are cosines."""
 
     slots: Slots
     scores: NDArray[np.float32]
     weight: float
+    cosine: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ def _part(leg: Found, how: retriever_pb2.Fusion.ValueType) -> NDArray[np.float64
     if how == retriever_pb2.FUSION_RECIPROCAL_RANK:
         return 1.0 / (RANK_OFFSET + 1 + np.arange(len(leg.slots)))
     scores = leg.scores.astype(np.float64)
+    if leg.cosine:
+        # A cosine says how near the best is; divided by the best, the least bad neighbour would look like a match.
+        return scores
     best = scores.max(initial=0.0)
     if best <= 0 and len(scores):
         # Nothing above zero to divide by without turning the order round.

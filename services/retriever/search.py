@@ -73,7 +73,7 @@ def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.Se
             answers.append(_LEGS[kind](shared, leg, f"legs[{i}]"))
     with clock.stage("fusion"):
         found = [
-            Found(answer.slots, answer.scores, leg.weight if leg.HasField("weight") else 1.0)
+            Found(answer.slots, answer.scores, leg.weight if leg.HasField("weight") else 1.0, _is_cosine(leg))
             for leg, answer in zip(request.legs, answers, strict=True)
         ]
         fused = fuse(found, request.fusion, columns, request.k)
@@ -158,6 +158,10 @@ def _vector_leg(shared: _Search, leg: retriever_pb2.Leg, path: str) -> _Answer:
     if len(query) != dense.dim:
         raise FailedPrecondition(f"{path}.vector.vector.dim: {len(query)}; this space has {dense.dim}")
     return _near(shared, dense, query, shared.mask)
+
+
+def _is_cosine(leg: retriever_pb2.Leg) -> bool:
+    return leg.WhichOneof("query") in ("vector", "item")
 
 
 def _item_leg(shared: _Search, leg: retriever_pb2.Leg, path: str) -> _Answer:

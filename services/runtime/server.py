@@ -38,6 +38,9 @@ class Service(Protocol):
     async def check(self) -> None:
         """Raises when requests can no longer be answered; called every second, the health follows."""
 
+    def drain(self) -> None:
+        """Told once when draining begins: ends calls that would go on for ever, such as open streams."""
+
     async def stop(self) -> None:
         """Lets go of everything; every call under way has ended before."""
 
@@ -94,6 +97,7 @@ async def _live(service: Service, settings: Settings) -> int:
         return _fail(settings, f"{type(error).__name__}: {error}")
     finally:
         gate.close("draining")
+        service.drain()
         await tell(False)
         # server.stop alone does not wait for every call (grpc issue 37239).
         await gate.wait_until_empty(settings.drain_seconds)

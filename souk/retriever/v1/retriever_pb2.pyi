@@ -32,7 +32,9 @@ class _FusionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueTy
     FUSION_RECIPROCAL_RANK: _Fusion.ValueType  # 1
     """Sum over legs of weight / (60 + rank) (Cormack, Clarke, Buettcher 2009)."""
     FUSION_CONVEX: _Fusion.ValueType  # 2
-    """Sum over legs of weight x score, each leg's scores divided by its best (Bruch, Gai, Ingber 2023)."""
+    """Sum over legs of weight x score: cosines as they are, other scores divided by the best of their leg (after Bruch,
+    Gai, Ingber 2023).
+    """
 
 class Fusion(_Fusion, metaclass=_FusionEnumTypeWrapper):
     """How scores of several legs become one."""
@@ -42,7 +44,9 @@ FUSION_UNSPECIFIED: Fusion.ValueType  # 0
 FUSION_RECIPROCAL_RANK: Fusion.ValueType  # 1
 """Sum over legs of weight / (60 + rank) (Cormack, Clarke, Buettcher 2009)."""
 FUSION_CONVEX: Fusion.ValueType  # 2
-"""Sum over legs of weight x score, each leg's scores divided by its best (Bruch, Gai, Ingber 2023)."""
+"""Sum over legs of weight x score: cosines as they are, other scores divided by the best of their leg (after Bruch,
+Gai, Ingber 2023).
+"""
 Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 
 class _Presence:

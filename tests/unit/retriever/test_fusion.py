@@ -65,3 +65,10 @@ def test_equals_stand_by_popularity_then_by_key(columns: Columns) -> None:
 def test_only_the_best_k_stay_and_nothing_found_is_nothing(columns: Columns) -> None:
     assert fuse([leg([1, 2, 3], [3, 2, 1])], CONVEX, columns.view(), 2).slots.tolist() == [1, 2]
     assert fuse([leg([], [])], RECIPROCAL, columns.view(), 2).slots.tolist() == []
+
+
+def test_a_distant_neighbour_does_not_look_like_a_match(columns: Columns) -> None:
+    far = Found(np.array([1], dtype=np.int64), np.array([0.2], dtype=np.float32), 0.5, cosine=True)
+    fused = fuse([leg([2], [8.9], 0.5), far], CONVEX, columns.view(), 2)
+    assert fused.slots.tolist() == [2, 1]
+    np.testing.assert_allclose(fused.scores, [0.5, 0.1])

@@ -127,6 +127,17 @@ def test_sigterm_lets_calls_under_way_end_and_refuses_new_ones(tiny: Process) ->
     assert (code, out) == (0, "let go\n")
 
 
+def test_sigterm_ends_open_streams_at_once(tiny: Process) -> None:
+    stream = tiny.stub.StreamChanges(retriever_pb2.StreamChangesRequest(follow=True), timeout=60)
+    for _ in range(3):
+        next(stream)
+    tiny.child.send_signal(signal.SIGTERM)
+    with pytest.raises(grpc.RpcError) as caught:
+        next(stream)
+    assert caught.value.details() == "draining: go on elsewhere"
+    assert tiny.end()[0] == 0
+
+
 def test_the_health_follows_the_check(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     process = Process(broken=str(broken))

@@ -7,7 +7,7 @@ from typing import ClassVar
 import grpc.aio
 
 from services.domain.checks import Invalid
-from services.runtime.errors import NotFound
+from services.runtime.errors import NotFound, Unavailable
 from services.runtime.server import run
 from services.runtime.settings import Settings, load
 from souk.retriever.v1 import retriever_pb2, retriever_pb2_grpc
@@ -33,6 +33,7 @@ class Tiny(retriever_pb2_grpc.RetrieverServicer):
         return ["souk.retriever.v1.Retriever"]
 
     async def start(self) -> None:
+        self._draining = asyncio.Event()
         if self._settings.broken == "at start":
             raise RuntimeError("the thing is not there")
 
@@ -44,6 +45,9 @@ class Tiny(retriever_pb2_grpc.RetrieverServicer):
 
         if await asyncio.to_thread(Path(self._settings.broken or "/nonexistent").exists):
             raise RuntimeError("broken")
+
+    def drain(self) -> None:
+        self._draining.set()
 
     async def stop(self) -> None:
         print("let go", flush=True)
@@ -67,6 +71,9 @@ class Tiny(retriever_pb2_grpc.RetrieverServicer):
     ) -> AsyncIterator[retriever_pb2.StreamChangesResponse]:
         for i in range(3):
             yield retriever_pb2.StreamChangesResponse(head_sequence=i)
+        if request.follow:
+            await self._draining.wait()
+            raise Unavailable("draining: go on elsewhere")
         if request.from_sequence:
             raise Invalid("from_sequence", "is ahead")
 
