@@ -66,6 +66,16 @@ VECTORS_MADE = Counter("souk_vectors_made", "Item vectors made and kept.", ["cov
 VECTOR_FAILURES = Counter("souk_vector_failures", "Batches of items that could not be embedded.", ["code"])
 FOLLOWER_LAG = Gauge("souk_follower_lag_changes", "Changes of the primary not yet applied here.")
 
+# Coldstart: the log and what is derived from it.
+LOG_QUEUED = Gauge("souk_log_queued_entries", "Events and impressions waiting to be written.")
+LOG_COMMIT_SECONDS = Histogram("souk_log_commit_seconds", "Time of one commit of the log.", buckets=_SECONDS)
+LOG_SEQUENCE = Gauge("souk_log_sequence", "Sequence number of the last entry committed.")
+LOG_EVENTS = Counter("souk_log_events", "Events by what became of them.", ["outcome"])
+CONTEXTS = Counter("souk_contexts", "Shopper contexts by where they came from.", ["source"])
+
+# Ranker.
+RANK_MISSING = Counter("souk_rank_missing_vectors", "Item vectors that a ranking went without.", ["reason"])
+
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
 request_id: ContextVar[str] = ContextVar("request_id", default="")

@@ -1,0 +1,134 @@
+"""The two networks of a bundle: a shopper's events -> a vector, features -> probabilities."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.domain.bundle import RankerManifest
+from services.domain.features import FEATURES
+from services.runtime.onnx import Session, SessionLost
+from souk.coldstart.v1 import coldstart_pb2
+from souk.vectors import Float32
+
+_GAP_BUCKETS = 16
+_HOUR_MS = 3_600_000
+# As the release gate of a bundle has it: a candidate alone and among others.
+_MOST_DIFFERENT = 1e-5
+_WARM_UP_ROWS = 64
+
+
+@dataclass(frozen=True)
+class History:
+    """`length` events as the shopper network reads them, oldest first."""
+
+    items: Float32
+    """Behaviour vectors: (length, dim)."""
+    types: NDArray[np.int64]
+    """EventType numbers: (length,)."""
+    gaps: NDArray[np.int64]
+    """Bucket 0 to 15 of log2(1 + hours from the event to now), 0 where the time is not known: (length,)."""
+
+    @classmethod
+    def of(
+        cls,
+        entries: list[coldstart_pb2.HistoryEntry],
+        vectors: Float32,
+        present: NDArray[np.bool_],
+        longest: int,
+        now: float,
+    ) -> "History":
+        """The latest events whose items have vectors (n, dim), at most `longest`. `now` in seconds since 1970."""
+        rows = np.flatnonzero(present)[-longest:]
+        times = np.array([entries[row].time_ms for row in rows], np.float64)
+        hours = np.clip(now * 1000 - times, 0, None) / _HOUR_MS
+        gaps = np.clip(np.log2(1 + hours), 0, _GAP_BUCKETS - 1).astype(np.int64)
+        types = np.array([entries[row].type for row in rows], np.int64)
+        return cls(vectors[rows], types, np.where(times > 0, gaps, 0))
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+
+class Model:
+    """The networks of one bundle; its methods may be called from several threads at once.
+
+    Raises ValueError where they read or give something else than the manifest says, ProviderError where the provider
+    cannot run here, and what ONNX Runtime raises for files that are not models.
+    """
+
+    def __init__(self, bundle: Path, manifest: RankerManifest, provider: str) -> None:
+        if unknown := [name for name in manifest.features if name not in FEATURES]:
+            raise ValueError(f"features: {', '.join(unknown)} are not known to this version of Souk")
+        self.dim = manifest.dim
+        self.max_history = manifest.max_history
+        self.provider = provider
+        self._objectives = len(manifest.objectives)
+        self._columns = [FEATURES.index(name) for name in manifest.features]
+        self._shopper = Session(bundle / manifest.shopper_model, provider)
+        self._heads = Session(bundle / manifest.heads_model, provider)
+        self._lost: SessionLost | None = None
+        self._probe()
+
+    def shopper(self, history: History) -> Float32:
+        """The shopper's vector, of length 1: (dim,). The history holds at least one event."""
+        inputs: dict[str, NDArray[Any]] = {
+            "items": history.items[None],
+            "types": history.types[None],
+            "gaps": history.gaps[None],
+            "mask": np.ones((1, len(history)), np.bool_),
+        }
+        vector = self._run(self._shopper, "shopper", inputs)
+        if vector.shape != (1, self.dim):
+            raise RuntimeError(f"shopper: the model gave {vector.shape} for one shopper of {self.dim} dimensions")
+        alone: Float32 = vector[0]
+        return alone
+
+    def probabilities(self, features: Float32) -> Float32:
+        """Of each objective, for features (n, len(FEATURES)): (n, objectives), each row from its own features alone."""
+        probability = self._run(self._heads, "probability", {"features": features[:, self._columns]})
+        if probability.shape != (len(features), self._objectives):
+            raise RuntimeError(f"probability: the model gave {probability.shape} for {len(features)} candidates")
+        if probability.min() < 0 or probability.max() > 1:
+            raise RuntimeError("probability: the model gave a number that is not from 0 to 1")
+        return probability
+
+    def check(self) -> None:
+        """Raises when a network no longer answers anything."""
+        if self._lost is not None:
+            raise self._lost
+
+    def _run(self, session: Session, output: str, inputs: dict[str, NDArray[Any]]) -> Float32:
+        try:
+            (value,) = session.run([output], inputs)
+        except Exception as error:
+            try:
+                self._probe()
+            except Exception:
+                self._lost = SessionLost(f"the model no longer answers: {error}")
+                raise self._lost from error
+            raise
+        return value
+
+    def _probe(self) -> None:
+        """Runs both on made-up numbers. Raises RuntimeError where what comes out cannot be right."""
+        items = np.eye(self.dim, dtype=np.float32)[[0, 0, self.dim - 1]]
+        zeros = np.zeros((1, 3), np.int64)
+        inputs: dict[str, NDArray[Any]] = {
+            "items": items[None],
+            "types": zeros,
+            "gaps": zeros,
+            "mask": np.ones((1, 3), np.bool_),
+        }
+        (vector,) = self._shopper.run(["shopper"], inputs)
+        if vector.shape != (1, self.dim):
+            raise RuntimeError(f"shopper: the model gave {vector.shape} for one shopper of {self.dim} dimensions")
+        rows = np.random.default_rng(0).random((_WARM_UP_ROWS, len(self._columns)), np.float32)
+        (together,) = self._heads.run(["probability"], {"features": rows})
+        (alone,) = self._heads.run(["probability"], {"features": rows[:1]})
+        if together.shape != (_WARM_UP_ROWS, self._objectives):
+            raise RuntimeError(f"probability: the model gave {together.shape} for {_WARM_UP_ROWS} candidates")
+        if not np.abs(alone[0] - together[0]).max() <= _MOST_DIFFERENT:
+            raise RuntimeError("probability: a candidate alone and among others differ; a score must not see its batch")

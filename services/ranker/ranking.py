@@ -1,0 +1,156 @@
+"""The path of a request through one generation: vectors -> inference -> list."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.domain.bundle import RankerManifest
+from services.domain.checks import Invalid
+from services.domain.features import features
+from services.ranker import diversity
+from services.ranker.model import History, Model
+from services.ranker.objectives import Objectives
+from services.ranker.reasons import Ranked, explain
+from services.ranker.vectors import ANY, Found, ItemVectors
+from services.runtime.cache import Slab
+from services.runtime.errors import Unavailable
+from services.runtime.telemetry import StageClock
+from souk.ranker.v1 import ranker_pb2
+from souk.vectors import Float32, pack_vector
+
+R = TypeVar("R")
+
+
+class Ranking:
+    """One generation of the ranker; see services.runtime.generations.Model. For one event loop."""
+
+    def __init__(
+        self,
+        generation: str,
+        manifest: RankerManifest,
+        model: Model,
+        vectors: ItemVectors,
+        release: Callable[[], Awaitable[None]],
+        workers: Executor,
+        shopper_rows: int,
+    ) -> None:
+        """`release` lets go of the vectors, which several generations may share. Raises ValueError as Objectives."""
+        self.generation = generation
+        self.manifest = manifest
+        self.model = model
+        self._objectives = Objectives(manifest.objectives, manifest.scene_weights)
+        self._vectors = vectors
+        self._release = release
+        self._workers = workers
+        # By what the network reads: an entry can never be stale.
+        self._shoppers = Slab(shopper_rows, manifest.dim)
+
+    async def encode(self, request: ranker_pb2.EncodeShopperRequest) -> ranker_pb2.EncodeShopperResponse:
+        """The shopper's vector. Raises Invalid where nothing of the history can be read, Unavailable where that is
+        for want of the retriever."""
+        entries = list(request.context.history)
+        if not entries:
+            raise Invalid("context.history", "is empty: nobody's vector; search by popularity instead")
+        found = await self._vectors.get([entry.item_id for entry in entries], [ANY] * len(entries))
+        history = History.of(entries, found.vectors, found.present, self.model.max_history, time.time())
+        if not len(history):
+            if found.unreachable:
+                raise Unavailable("the vectors of the history cannot be had: the retriever does not answer")
+            raise Invalid("context.history", "none of its items has a behaviour vector; search by popularity instead")
+        key, vector = self._remembered(history)
+        if vector is None:
+            vector = await self._compute(lambda: self.model.shopper(history))
+            self._shoppers.put([key], vector[None])
+        return ranker_pb2.EncodeShopperResponse(
+            vector=pack_vector(vector), space_version=self.manifest.space_version, generation=self.generation
+        )
+
+    async def rank(self, request: ranker_pb2.RankRequest, clock: StageClock) -> ranker_pb2.RankResponse:
+        """The best of the candidates, in order. The request has passed its checks."""
+        entries, candidates = list(request.context.history), request.candidates
+        now = time.time()
+        with clock.stage("vectors"):
+            found = await self._vectors.get(
+                [entry.item_id for entry in entries] + list(candidates.id),
+                [ANY] * len(entries) + list(candidates.revision),
+            )
+        history = History.of(
+            entries, found.vectors[: len(entries)], found.present[: len(entries)], self.model.max_history, now
+        )
+        key, shopper = self._remembered(history)
+        computed = await self._compute(lambda: self._rank(request, found, history, shopper, now, clock))
+        response, shopper = computed
+        if len(history) and shopper is not None:
+            self._shoppers.put([key], shopper[None])
+        response.timings.extend(clock.timings())
+        return response
+
+    def check(self) -> None:
+        """Raises when a network no longer answers."""
+        self.model.check()
+
+    async def close(self) -> None:
+        """Lets go of the vectors."""
+        await self._release()
+
+    def _rank(
+        self,
+        request: ranker_pb2.RankRequest,
+        found: Found,
+        history: History,
+        shopper: Float32 | None,
+        now: float,
+        clock: StageClock,
+    ) -> tuple[ranker_pb2.RankResponse, Float32 | None]:
+        """Everything that computes, in a worker thread; also the shopper's vector, None for nobody."""
+        candidates = request.candidates
+        events = len(request.context.history)
+        vectors, present = found.vectors[events:], found.present[events:]
+
+        def score(rows: Float32) -> NDArray[np.float64]:
+            return self._objectives.score(self.model.probabilities(rows), request.scene)
+
+        with clock.stage("inference"):
+            if shopper is None and len(history):
+                shopper = self.model.shopper(history)
+            affinity = np.full(len(candidates.id), np.nan)
+            if shopper is not None:
+                # Row by row: a product of matrices may round a row differently in another company.
+                affinity[present] = (vectors[present].astype(np.float64) * shopper).sum(axis=1)
+            rows = features(request.context, request.query, request.scene, candidates, affinity, now)
+            probability = self.model.probabilities(rows)
+            scores = self._objectives.score(probability, request.scene)
+        with clock.stage("list"):
+            wanted = request.top_k or len(scores)
+            order = diversity.by_score(scores, np.array(candidates.popularity, np.float64), list(candidates.id))
+            likeness = diversity.likeness_of(vectors, present, candidates)
+            order = diversity.mixed(order, scores, likeness, diversity.TRADE_OFF[request.scene], wanted)[:wanted]
+            reasons = []
+            if request.explain:
+                reasons = explain(order.tolist(), rows, score, Ranked(request, vectors, found.vectors[:events]))
+        response = ranker_pb2.RankResponse(
+            order=order.tolist(),
+            score=scores[order].tolist(),
+            objectives=self._objectives.columns(probability[order]),
+            reasons=reasons,
+            generation=self.generation,
+        )
+        return response, shopper
+
+    def _remembered(self, history: History) -> tuple[bytes, Float32 | None]:
+        """The key of a history, and its vector where it was computed before."""
+        digest = hashlib.sha256()
+        for part in (history.items, history.types, history.gaps):
+            digest.update(part.tobytes())
+        key = digest.digest()
+        vectors, present = self._shoppers.gather([key])
+        return key, vectors[0] if present[0] else None
+
+    async def _compute(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, work)

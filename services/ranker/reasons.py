@@ -1,0 +1,133 @@
+"""Why an item stands where it stands: what its score loses when it is as the others are in one respect."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.domain.features import FEATURES, LIKE, LIKED, MEANING, PROFILE, TOGETHER, WORDS
+from services.domain.words import analyse
+from souk.ranker.v1 import ranker_pb2
+from souk.types.v1 import types_pb2
+from souk.vectors import Float32
+
+_MOST = 4
+# Less than this share of the score is no reason.
+_LEAST_SHARE = 0.01
+
+_RESPECTS: dict[str, tuple[str, ...]] = {
+    "affinity": ("affinity", "affinity_missing"),
+    WORDS: (WORDS,),
+    MEANING: (MEANING,),
+    LIKE: (LIKE,),
+    PROFILE: (PROFILE,),
+    TOGETHER: (TOGETHER,),
+    "popularity": ("popularity",),
+    "recency": ("recency",),
+    "price_closeness": ("price_closeness",),
+    "brand_share": ("brand_share",),
+    "category_share": ("category_share",),
+    "history": ("in_history", "history_count", "history_recency"),
+}
+_COLUMNS = {respect: [FEATURES.index(name) for name in names] for respect, names in _RESPECTS.items()}
+
+_NEAR = {
+    types_pb2.EVENT_TYPE_VIEW: "near what you viewed",
+    types_pb2.EVENT_TYPE_CLICK: "near what you looked at",
+    types_pb2.EVENT_TYPE_CART: "near what you put into the cart",
+    types_pb2.EVENT_TYPE_PURCHASE: "near what you bought",
+}
+_AGAIN = {
+    types_pb2.EVENT_TYPE_VIEW: "you viewed it",
+    types_pb2.EVENT_TYPE_CLICK: "you looked at it",
+    types_pb2.EVENT_TYPE_CART: "you put it into the cart",
+    types_pb2.EVENT_TYPE_PURCHASE: "you bought it",
+}
+
+Score = Callable[[Float32], NDArray[np.float64]]
+"""Features (n, len(FEATURES)) -> scores (n,)."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The request, and the vectors of its n candidates and h events: of length 1, zeros where there is none."""
+
+    request: ranker_pb2.RankRequest
+    candidate_vectors: Float32
+    history_vectors: Float32
+
+
+def explain(rows: Sequence[int], features: Float32, score: Score, ranked: Ranked) -> list[ranker_pb2.Reasons]:
+    """Up to four reasons for each of the rows, strongest first.
+
+    A contribution is the score less the score of the same candidate with the features of one respect at their mean
+    over all n candidates (at 0 for one alone): features (n, len(FEATURES)).
+    """
+    usual = features.mean(axis=0) if len(features) > 1 else np.zeros_like(features[0])
+    own = features[list(rows)]
+    without = np.repeat(own[:, None], len(_COLUMNS), axis=1)
+    for at, columns in enumerate(_COLUMNS.values()):
+        without[:, at, columns] = usual[columns]
+    scores = score(own)
+    contributions = scores[:, None] - score(without.reshape(-1, features.shape[1])).reshape(len(own), -1)
+    least = _LEAST_SHARE * scores
+    reasons = []
+    for at, row in enumerate(rows):
+        strongest = [
+            (respect, value)
+            for respect, value in sorted(
+                zip(_COLUMNS, contributions[at].tolist(), strict=True), key=lambda pair: -pair[1]
+            )
+            if value > least[at] and own[at, _COLUMNS[respect]].any()
+        ][:_MOST]
+        told = []
+        for respect, value in strongest:
+            text, subject = _words_of(respect, row, ranked)
+            told.append(ranker_pb2.Reason(text=text, subject=subject, contribution=value))
+        reasons.append(ranker_pb2.Reasons(reasons=told))
+    return reasons
+
+
+def _words_of(respect: str, row: int, ranked: Ranked) -> tuple[str, str]:
+    """What to say, and the item, brand, category or words it is about."""
+    request, candidates = ranked.request, ranked.request.candidates
+    match respect:
+        case "affinity":
+            return _nearest(row, ranked)
+        case "words":
+            asked = set(analyse(request.query))
+            met = [word for word in candidates.title[row].split() if asked.intersection(analyse(word))]
+            return "matches your words", " ".join(met)
+        case "meaning":
+            return "means what you asked for", request.query
+        case "like":
+            return "like what is shown here", request.item_ids[0] if len(request.item_ids) == 1 else ""
+        case "profile":
+            return "fits your interests", ""
+        case "together":
+            return "often met together with what you met", ""
+        case "popularity":
+            return "popular", ""
+        case "recency":
+            return "new", ""
+        case "price_closeness":
+            return "priced as you choose", ""
+        case "brand_share":
+            return "your brand", candidates.brands[candidates.brand[row]]
+        case "category_share":
+            return "a category of yours", candidates.categories[candidates.category[row]]
+        case _:
+            own = [entry.type for entry in request.context.history if entry.item_id == candidates.id[row]]
+            return _AGAIN[next(kind for kind in reversed(own) if kind in LIKED)], candidates.id[row]
+
+
+def _nearest(row: int, ranked: Ranked) -> tuple[str, str]:
+    """The event of the history whose item is nearest to the candidate, and that item; the latest among equals."""
+    history = ranked.request.context.history
+    near = [at for at, entry in enumerate(history) if entry.type in LIKED and ranked.history_vectors[at].any()]
+    if not near:
+        return "fits what you did", ""
+    cosines = ranked.history_vectors[near] @ ranked.candidate_vectors[row]
+    best = history[near[len(near) - 1 - int(np.argmax(cosines[::-1]))]]
+    return _NEAR[best.type], best.item_id

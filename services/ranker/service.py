@@ -1,0 +1,156 @@
+"""The ranker's RPCs: checks what comes in, lets in what fits, runs it through a generation."""
+
+import asyncio
+from typing import Any
+
+import grpc.aio
+
+from services.domain.bundle import Bundle
+from services.ranker.model import Model
+from services.ranker.ranking import Ranking
+from services.ranker.requests import MAX_HISTORY, check_context, check_rank
+from services.ranker.settings import RankerSettings
+from services.ranker.vectors import ItemVectors
+from services.runtime import threads
+from services.runtime.admission import Admission
+from services.runtime.channels import connect
+from services.runtime.errors import FailedPrecondition, NotFound
+from services.runtime.generations import Generations, GenerationsServicer
+from services.runtime.telemetry import StageClock
+from souk.ranker.v1 import ranker_pb2, ranker_pb2_grpc
+from souk.retriever.v1 import retriever_pb2_grpc
+from souk.types.v1 import generations_pb2_grpc, types_pb2
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+# A shopper's vector costs about as much as so many candidates.
+_ENCODE_WORK = 50
+
+
+class RankerServicer(ranker_pb2_grpc.RankerServicer):
+    """souk.ranker.v1.Ranker."""
+
+    def __init__(self, generations: Generations[Ranking], settings: RankerSettings) -> None:
+        self._generations = generations
+        self._settings = settings
+        self._admission = Admission("rank", settings.max_running, settings.max_waiting)
+
+    async def Rank(self, request: ranker_pb2.RankRequest, context: _Context) -> ranker_pb2.RankResponse:
+        """An order."""
+        clock = StageClock()
+        check_rank(request, self._settings.max_candidates)
+        with self._generations.use(request.generation) as ranking:
+            async with self._admission.admit(len(request.candidates.id)):
+                return await ranking.rank(request, clock)
+
+    async def EncodeShopper(
+        self, request: ranker_pb2.EncodeShopperRequest, context: _Context
+    ) -> ranker_pb2.EncodeShopperResponse:
+        """The shopper's vector. INVALID_ARGUMENT, naming context.history, where no item of it has a vector."""
+        check_context(request.context)
+        with self._generations.use(request.generation) as ranking:
+            async with self._admission.admit(_ENCODE_WORK):
+                return await ranking.encode(request)
+
+    async def GetInfo(self, request: ranker_pb2.GetInfoRequest, context: _Context) -> ranker_pb2.GetInfoResponse:
+        """What is served."""
+        with self._generations.use("") as ranking:
+            return ranker_pb2.GetInfoResponse(
+                generation=ranking.generation,
+                space=types_pb2.SpaceInfo(
+                    space=types_pb2.SPACE_BEHAVIOUR, version=ranking.manifest.space_version, dim=ranking.manifest.dim
+                ),
+                max_candidates=self._settings.max_candidates,
+                max_history=min(ranking.manifest.max_history, MAX_HISTORY),
+                provider=ranking.model.provider,
+            )
+
+
+class RankerService:
+    """The ranker as a process runs it; see services.runtime.server.Service."""
+
+    name = "ranker"
+
+    def __init__(self, settings: RankerSettings) -> None:
+        self._settings = settings
+        self._workers = threads.pool("rank", settings.threads)
+        self._generations = Generations(self._load)
+        self._spaces: dict[str, tuple[ItemVectors, int]] = {}
+
+    def register(self, server: grpc.aio.Server) -> list[str]:
+        """Adds both servicers."""
+        self._channel = connect(self._settings.retriever)
+        self._retriever = retriever_pb2_grpc.RetrieverStub(self._channel)
+        self._ranker = RankerServicer(self._generations, self._settings)
+        ranker_pb2_grpc.add_RankerServicer_to_server(self._ranker, server)
+        generations_pb2_grpc.add_GenerationsServicer_to_server(GenerationsServicer(self._generations), server)
+        return ["souk.ranker.v1.Ranker", "souk.types.v1.Generations"]
+
+    async def start(self) -> None:
+        """Loads the bundle of the settings."""
+        try:
+            await self._generations.prepare(self._settings.bundle)
+        except NotFound as error:
+            raise NotFound(f"{error}; SOUK_BUNDLE must name the directory of a bundle") from None
+
+    async def warm_up(self) -> None:
+        """Ranks along the path of a request; a retriever that is late costs the vectors, not the start."""
+        candidates = types_pb2.CandidateColumns(
+            id=["a", "b"],
+            revision=[1, 1],
+            title=["", ""],
+            price=[1.0, float("nan")],
+            currency=[0, 0],
+            currencies=[""],
+            brand=[0, 0],
+            brands=[""],
+            category=[0, 0],
+            categories=[""],
+            stock=[-1, -1],
+            created_at=[0, 0],
+            popularity=[0.0, 1.0],
+            score=[1.0, 0.5],
+        )
+        request = ranker_pb2.RankRequest(scene=types_pb2.SCENE_HOME, candidates=candidates, explain=True)
+        check_rank(request, self._settings.max_candidates)
+        with self._generations.use("") as ranking:
+            await ranking.rank(request, StageClock())
+
+    async def check(self) -> None:
+        """Raises when a network no longer answers."""
+        self._generations.check()
+
+    def drain(self) -> None:
+        """No call of the ranker goes on for ever."""
+
+    async def stop(self) -> None:
+        """Lets go of models, vectors, threads and the channel."""
+        await self._generations.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        await self._channel.close()
+
+    async def _load(self, bundle: Bundle) -> Ranking:
+        manifest = bundle.manifest.ranker
+        if manifest is None:
+            raise FailedPrecondition(
+                f"{bundle.path}: holds no ranker; train one with `python -m training train ranker` and build the "
+                f"bundle with it (`python -m training bundle`)"
+            )
+        model = await asyncio.to_thread(Model, bundle.path, manifest, self._settings.provider)
+        vectors, users = self._spaces.get(manifest.space_version) or (
+            ItemVectors(self._retriever, manifest.space_version, manifest.dim, self._settings),
+            0,
+        )
+
+        async def release() -> None:
+            vectors, users = self._spaces.pop(manifest.space_version)
+            if users > 1:
+                self._spaces[manifest.space_version] = vectors, users - 1
+            else:
+                await vectors.close()
+
+        ranking = Ranking(
+            bundle.generation, manifest, model, vectors, release, self._workers, self._settings.shopper_rows
+        )
+        self._spaces[manifest.space_version] = vectors, users + 1
+        return ranking
