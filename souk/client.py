@@ -281,15 +281,19 @@ class Client:
         loop = asyncio.get_running_loop()
         end = loop.time() + (self._timeout if timeout is None else timeout)
         pause = 0.05
+        refused: grpc.aio.AioRpcError | None = None
         self._budget.earn()
         while True:
             try:
                 return await method(request, timeout=max(0.001, end - loop.time()))
             except grpc.aio.AioRpcError as error:
+                if refused is not None and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise refused from None  # What was wrong says more than that the retries ran out of time.
                 pause *= random.uniform(1.5, 2.5)
                 again = idempotent and error.code() in _WORTH_A_RETRY and loop.time() + pause < end
                 if not again or not self._budget.spend():
                     raise
+                refused = error
             await asyncio.sleep(pause)
 
 

@@ -21,11 +21,11 @@ _HEAD = struct.Struct("<HI")
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """An item's place in a ranked list."""
+class Kept:
+    """A list as it is kept: the policy that ordered it, and (item id, score) in order."""
 
-    item_id: str
-    score: float
+    policy: str
+    ranked: list[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -96,18 +96,18 @@ class Pages:
         shown = frozenset(int.from_bytes(hashes[i : i + 6], "little") for i in range(0, len(hashes), 6))
         return PageToken(name.decode(), fingerprint, offset, shown)
 
-    async def keep(self, request_id: str, fingerprint: bytes, ranked: list[Ranked]) -> None:
+    async def keep(self, request_id: str, fingerprint: bytes, kept: Kept) -> None:
         """Keeps a list for its next pages; a failure is logged and shows as an expired list later."""
         if self._redis is None:
             return
-        value = json.dumps([[one.item_id, one.score] for one in ranked])
+        value = json.dumps([kept.policy, kept.ranked])
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
                 await self._redis.set(_name(request_id, fingerprint), value, ex=self._ttl)
         except (RedisError, OSError, TimeoutError) as error:
             telemetry.log.warning("list not kept", error=type(error).__name__)
 
-    async def find(self, token: PageToken) -> list[Ranked] | None:
+    async def find(self, token: PageToken) -> Kept | None:
         """The list that a token belongs to; None when it is gone or Redis does not answer."""
         if self._redis is None:
             return None
@@ -117,7 +117,10 @@ class Pages:
         except (RedisError, OSError, TimeoutError) as error:
             telemetry.log.warning("list not found", error=type(error).__name__)
             return None
-        return None if value is None else [Ranked(item_id, score) for item_id, score in json.loads(value)]
+        if value is None:
+            return None
+        policy, ranked = json.loads(value)
+        return Kept(policy, [(item_id, score) for item_id, score in ranked])
 
     def _sign(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, "sha256")[:_SIGNATURE_BYTES]

@@ -15,6 +15,7 @@ from services.runtime import telemetry
 from services.runtime.channels import connect, sleep_until_stopped
 from souk.coldstart.v1 import coldstart_pb2_grpc
 from souk.embedder.v1 import embedder_pb2_grpc
+from souk.ranker.v1 import ranker_pb2_grpc
 from souk.retriever.v1 import admin_pb2_grpc, retriever_pb2_grpc
 from souk.types.v1 import generations_pb2, generations_pb2_grpc, types_pb2
 
@@ -73,9 +74,13 @@ class Peers:
         self.retriever = Peer("retriever", settings.retriever)
         self.followers = [Peer(f"follower {address}", address) for address in settings.followers]
         self.coldstart = Peer("coldstart", settings.coldstart) if settings.coldstart else None
+        self.ranker = Peer("ranker", settings.ranker) if settings.ranker else None
         self.embed = embedder_pb2_grpc.EmbedderStub(self.embedder.channel)
         self.write = admin_pb2_grpc.RetrieverAdminStub(self.retriever.channel)
-        self.record = coldstart_pb2_grpc.ColdstartStub(self.coldstart.channel) if self.coldstart else None
+        if self.coldstart is not None:
+            self.coldstart_stub = coldstart_pb2_grpc.ColdstartStub(self.coldstart.channel)
+        if self.ranker is not None:
+            self.ranker_stub = ranker_pb2_grpc.RankerStub(self.ranker.channel)
         self.readers = [
             (peer, retriever_pb2_grpc.RetrieverStub(peer.channel)) for peer in (self.retriever, *self.followers)
         ]
@@ -84,8 +89,9 @@ class Peers:
         self._watching: asyncio.Task[None] | None = None
 
     def all(self) -> list[Peer]:
-        """Every process that holds generations: the embedder first."""
-        return [self.embedder, self.retriever, *self.followers, *([self.coldstart] if self.coldstart else [])]
+        """Every process that holds generations; the retriever after those it needs for new vectors."""
+        peers = [self.embedder, self.coldstart, self.retriever, *self.followers, self.ranker]
+        return [peer for peer in peers if peer is not None]
 
     async def start(self) -> None:
         """Learns the generation, if a catalogue answers, and keeps watching it."""

@@ -20,7 +20,7 @@ from services.runtime.channels import time_left
 from services.runtime.errors import DeadlineExceeded, Unavailable
 from services.runtime.tasks import Background
 from souk.shop.v1 import shop_pb2, shop_pb2_grpc
-from souk.types.v1 import generations_pb2_grpc, types_pb2
+from souk.types.v1 import generations_pb2_grpc
 
 _Context = grpc.aio.ServicerContext[object, object]
 
@@ -90,7 +90,7 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
         async with self._journey(context) as journey:
             answer = await self._pipeline.recommend(journey, request)
             info = _info(journey, answer.next_page_token)
-            return shop_pb2.RecommendResponse(hits=answer.hits, info=info, stage=types_pb2.STAGE_COLD)
+            return shop_pb2.RecommendResponse(hits=answer.hits, info=info, stage=answer.stage)
 
     async def Similar(self, request: shop_pb2.SimilarRequest, context: _Context) -> shop_pb2.SimilarResponse:
         """Part of the contract."""
@@ -110,7 +110,7 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
         """Part of the contract."""
         check_id(request.item_id, "item_id")
         async with self._journey(context) as journey:
-            return shop_pb2.GetItemResponse(item=await self._pipeline.get_item(journey, request.item_id))
+            return shop_pb2.GetItemResponse(item=await self._pipeline.item(journey, request.item_id))
 
     async def UpsertItems(
         self, request: shop_pb2.UpsertItemsRequest, context: _Context

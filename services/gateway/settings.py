@@ -19,6 +19,7 @@ class GatewaySettings(Settings):
     retriever: str = Field("127.0.0.1:7102", description="host:port of the retriever that takes writes.")
     followers: tuple[str, ...] = Field((), description="host:port of followers, asked when the primary fails (JSON).")
     coldstart: str | None = Field(None, description="host:port of coldstart; absent: nobody's events are known.")
+    ranker: str | None = Field(None, description="host:port of the ranker; absent: the order of the retrieval.")
     page_key: SecretStr = Field(
         default_factory=lambda: SecretStr(secrets.token_hex(32)),
         min_length=16,

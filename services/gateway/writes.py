@@ -37,11 +37,13 @@ class Writes:
 
     async def record(self, request: shop_pb2.RecordEventsRequest, seconds: float) -> shop_pb2.RecordEventsResponse:
         """Events to the log; answered after their commit."""
-        if self._peers.record is None:
+        if self._peers.coldstart is None:
             raise Unavailable("no event was written: this shop runs without coldstart (SOUK_GATEWAY_COLDSTART)")
         events = coldstart_pb2.RecordEventsRequest(events=request.events)
         with told_back("coldstart"):
-            answer = await self._peers.record.RecordEvents(events, timeout=seconds, metadata=telemetry.outgoing())
+            answer = await self._peers.coldstart_stub.RecordEvents(
+                events, timeout=seconds, metadata=telemetry.outgoing()
+            )
         return shop_pb2.RecordEventsResponse(
             accepted=answer.accepted, duplicates=answer.duplicates, unknown_items=answer.unknown_items
         )

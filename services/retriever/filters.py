@@ -60,6 +60,10 @@ def check_filter(root: retriever_pb2.Filter, field: str = "filter") -> None:
                 for end in ("from", "to"):
                     if node.created_at.HasField(end):
                         _check_time(getattr(node.created_at, end), f"{here}.{end}")
+                first, last = getattr(node.created_at, "from"), node.created_at.to
+                both = node.created_at.HasField("from") and node.created_at.HasField("to")
+                if both and _microseconds(first) > _microseconds(last):
+                    raise Invalid(f"{here}.from", "is after to: nothing could pass")
             case "attribute":
                 check_text(node.attribute.name, f"{here}.name", 64)
                 condition = node.attribute.WhichOneof("condition")
@@ -197,6 +201,8 @@ def _check_ends(wanted: Any, path: str) -> None:
     for end in ("min", "max"):
         if wanted.HasField(end) and not math.isfinite(getattr(wanted, end)):
             raise Invalid(f"{path}.{end}", f"{getattr(wanted, end)}; it must be finite")
+    if wanted.HasField("min") and wanted.HasField("max") and wanted.min > wanted.max:
+        raise Invalid(f"{path}.min", f"{wanted.min} is above max, {wanted.max}: nothing could pass")
 
 
 def _check_time(time: Timestamp, path: str) -> None:

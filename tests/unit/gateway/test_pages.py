@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain.checks import Invalid
-from services.gateway.pages import Pages, PageToken, Ranked, fingerprint
+from services.gateway.pages import Kept, Pages, PageToken, fingerprint
 from tests.conftest import OwnRedis
 
 MARK = fingerprint(b"search", b"mug")
@@ -57,9 +57,9 @@ def test_parts_of_a_request_cannot_be_shifted() -> None:
 
 async def test_a_kept_list_is_found_and_belongs_to_its_request(redis_url: str) -> None:
     keeper = pages(redis_url=redis_url)
-    ranked = [Ranked("a", 1.5), Ranked("ü", 0.25)]
-    await keeper.keep("request-1", MARK, ranked)
-    assert await keeper.find(FIRST) == ranked
+    kept = Kept("ranker", [("a", 1.5), ("ü", 0.25)])
+    await keeper.keep("request-1", MARK, kept)
+    assert await keeper.find(FIRST) == kept
     # A caller that uses a request id twice does not meet the other list.
     assert await keeper.find(PageToken("request-1", fingerprint(b"else"), 0, frozenset())) is None
     await keeper.close()
@@ -67,18 +67,18 @@ async def test_a_kept_list_is_found_and_belongs_to_its_request(redis_url: str) -
 
 async def test_without_redis_nothing_is_found() -> None:
     keeper = pages()
-    await keeper.keep("request-1", MARK, [Ranked("a", 1.0)])
+    await keeper.keep("request-1", MARK, Kept("ranker", [("a", 1.0)]))
     assert await keeper.find(FIRST) is None
 
 
 async def test_a_dead_and_a_stalled_redis_cost_little_and_raise_nothing(own_redis: OwnRedis) -> None:
     keeper = pages(redis_url=own_redis.url)
-    await keeper.keep("request-1", MARK, [Ranked("a", 1.0)])
+    await keeper.keep("request-1", MARK, Kept("ranker", [("a", 1.0)]))
     with own_redis.stop_cont():
         async with asyncio.timeout(2):
             assert await keeper.find(FIRST) is None
     own_redis.kill()
     async with asyncio.timeout(2):
-        await keeper.keep("request-2", MARK, [Ranked("a", 1.0)])
+        await keeper.keep("request-2", MARK, Kept("ranker", [("a", 1.0)]))
         assert await keeper.find(FIRST) is None
     await keeper.close()

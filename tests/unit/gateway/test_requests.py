@@ -7,6 +7,7 @@ from services.gateway import requests
 from souk import filters
 from souk.retriever.v1 import retriever_pb2
 from souk.shop.v1 import shop_pb2
+from souk.types.v1 import types_pb2
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_a_scene_must_be_one_that_is_recommended_for() -> None:
     for scene in (0, 1, 9):
         with pytest.raises(Invalid, match="scene"):
             requests.check_recommend(shop_pb2.RecommendRequest(scene=scene))  # type: ignore[arg-type]
-    requests.check_recommend(shop_pb2.RecommendRequest(scene=2))
+    requests.check_recommend(shop_pb2.RecommendRequest(scene=types_pb2.SCENE_HOME))
 
 
 def test_the_shop_never_shows_hidden_items_whatever_the_filter() -> None:

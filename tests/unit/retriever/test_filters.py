@@ -47,7 +47,14 @@ def items(draw: st.DrawFn) -> types_pb2.Item:
 
 def ends(draw: st.DrawFn, values: list[float]) -> dict[str, float]:
     chosen = {end: draw(st.sampled_from([None, *values])) for end in ("min", "max")}
-    return {end: value for end, value in chosen.items() if value is not None}
+    given = {end: value for end, value in chosen.items() if value is not None}
+    return dict(zip(given, sorted(given.values()), strict=True))
+
+
+def time_range(first: int, last: int) -> retriever_pb2.TimeRange:
+    wanted = retriever_pb2.TimeRange(to=time(last))
+    getattr(wanted, "from").CopyFrom(time(first))
+    return wanted
 
 
 @st.composite
@@ -81,10 +88,10 @@ def leaves(draw: st.DrawFn) -> Filter:
                 attribute=retriever_pb2.AttributeFilter(name=draw(st.sampled_from([*NAMES, "weight"])), range=limits)
             )
     times = retriever_pb2.TimeRange()
-    for end in ("from", "to"):
-        seconds = draw(st.sampled_from([None, *TIMES, 1_750_000_000]))
-        if seconds is not None:
-            getattr(times, end).CopyFrom(time(seconds))
+    chosen = {end: draw(st.sampled_from([None, *TIMES, 1_750_000_000])) for end in ("from", "to")}
+    given = {end: seconds for end, seconds in chosen.items() if seconds is not None}
+    for end, seconds in zip(given, sorted(given.values()), strict=True):
+        getattr(times, end).CopyFrom(time(seconds))
     return Filter(created_at=times)
 
 
@@ -210,6 +217,14 @@ def all_of(*nodes: Filter) -> Filter:
         (
             all_of(*[Filter(visible=True)] * 2, Filter(price=retriever_pb2.PriceRange(min=float("nan")))),
             "filter.all.filters[2].price.min: nan; it must be finite",
+        ),
+        (
+            Filter(price=retriever_pb2.PriceRange(min=5, max=1)),
+            "filter.price.min: 5.0 is above max, 1.0: nothing could pass",
+        ),
+        (
+            Filter(created_at=time_range(9, 8)),
+            "filter.created_at.from: is after to: nothing could pass",
         ),
         (
             Filter(price=retriever_pb2.PriceRange(currency="eur")),

@@ -1,0 +1,184 @@
+"""A list of candidates in its final order, what of it may be shown, and how a hit looks to the caller."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from services.gateway.pages import Pages, PageToken, fingerprint
+from services.gateway.requests import DEFAULT_PAGE_SIZE, allowed
+from souk.coldstart.v1 import coldstart_pb2
+from souk.retriever.v1 import retriever_pb2
+from souk.shop.v1 import shop_pb2
+from souk.types.v1 import types_pb2
+
+Listing = shop_pb2.SearchRequest | shop_pb2.SimilarRequest | shop_pb2.RecommendRequest
+
+# Reasons where no ranker gives any: what the legs of the retrieval stand for.
+_REASONS = {
+    "words": "holds your words",
+    "meaning": "close in meaning",
+    "like": "like the item",
+    "behaviour": "fits what you did",
+    "popular": "popular",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What every listing request has in common."""
+
+    scene: types_pb2.Scene.ValueType
+    shopper_id: str
+    page_size: int
+    before: PageToken | None
+    fingerprint: bytes
+    filter: retriever_pb2.Filter
+    excluded: frozenset[str]
+    explain: bool
+
+    @classmethod
+    def of(
+        cls, request: Listing, scene: types_pb2.Scene.ValueType, what: Sequence[str], pages: Pages, out_of_stock: bool
+    ) -> Wanted:
+        """Reads a request; `what` tells its lists apart. Raises Invalid for the page token of another request."""
+        excluded = sorted(request.exclude_item_ids)
+        mark = fingerprint(
+            type(request).__name__.encode(),
+            scene.to_bytes(1, "little"),
+            request.shopper_id.encode(),
+            request.filter.SerializeToString(deterministic=True),
+            *(part.encode() for part in (*what, "", *excluded)),
+        )
+        return cls(
+            scene=scene,
+            shopper_id=request.shopper_id,
+            page_size=request.page_size or DEFAULT_PAGE_SIZE,
+            before=pages.read(request.page_token, mark) if request.page_token else None,
+            fingerprint=mark,
+            filter=allowed(request.filter, out_of_stock),
+            excluded=frozenset(excluded),
+            explain=request.explain,
+        )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Candidates in their final order: `rows` of the columns, best first, with the score of each."""
+
+    columns: types_pb2.CandidateColumns
+    rows: Sequence[int]
+    scores: Sequence[float]
+    policy: str
+    reasons: Sequence[Sequence[str]] = ()
+    """Of each of `rows`; empty where nobody gave any."""
+    propensities: Mapping[str, float] = field(default_factory=dict)
+    """Of items that exploration put where they are; every other stands where it stands with certainty."""
+
+    @classmethod
+    def as_retrieved(cls, columns: types_pb2.CandidateColumns, policy: str = "retrieval") -> Listed:
+        """In the order in which the retriever answered."""
+        return cls(columns, range(len(columns.id)), columns.score, policy)
+
+    def exploring(self, slots: Sequence[coldstart_pb2.ExplorationSlot]) -> Listed:
+        """With the items of the slots in their places; a slot whose item is not among the candidates stays unused."""
+        place = {item_id: i for i, item_id in enumerate(self.columns.id)}
+        order = list(zip(self.rows, self.scores, self.reasons or [()] * len(self.rows), strict=True))
+        propensities = dict(self.propensities)
+        for slot in sorted(slots, key=lambda one: one.position):
+            row = place.get(slot.item_id)
+            at = next((i for i, one in enumerate(order) if one[0] == row), None)
+            if at is not None:
+                order.insert(min(slot.position, len(order) - 1), order.pop(at))
+                propensities[slot.item_id] = slot.propensity
+        rows, scores, reasons = zip(*order, strict=True) if order else ((), (), ())
+        return replace(
+            self,
+            rows=rows,
+            scores=scores,
+            reasons=reasons if self.reasons else (),
+            policy=f"{self.policy}+exploration" if propensities else self.policy,
+            propensities=propensities,
+        )
+
+    def without_exploration(self) -> Listed:
+        """Without the items that exploration put into it."""
+        kept = [i for i, row in enumerate(self.rows) if self.columns.id[row] not in self.propensities]
+        return replace(
+            self,
+            rows=[self.rows[i] for i in kept],
+            scores=[self.scores[i] for i in kept],
+            reasons=[self.reasons[i] for i in kept] if self.reasons else (),
+            policy=self.policy.removesuffix("+exploration"),
+            propensities={},
+        )
+
+    def ids(self) -> list[str]:
+        """In order."""
+        return [self.columns.id[row] for row in self.rows]
+
+    def page(self, wanted: Wanted, before: PageToken, out_of_stock: bool) -> list[shop_pb2.Hit]:
+        """The next page: what must not be shown is left out here, whatever happened before."""
+        hits: list[shop_pb2.Hit] = []
+        for i, row in enumerate(self.rows):
+            item_id = self.columns.id[row]
+            sold_out = self.columns.stock[row] == 0 and not out_of_stock
+            if item_id not in wanted.excluded and not before.has_shown(item_id) and not sold_out:
+                hits.append(self._hit(i, before.offset + len(hits), wanted.explain))
+                if len(hits) == wanted.page_size:
+                    break
+        return hits
+
+    def _hit(self, i: int, position: int, explain: bool) -> shop_pb2.Hit:
+        columns, row = self.columns, self.rows[i]
+        price = columns.price[row]
+        stock = columns.stock[row]
+        hit = shop_pb2.Hit(
+            item_id=columns.id[row],
+            revision=columns.revision[row],
+            title=columns.title[row],
+            brand=columns.brands[columns.brand[row]],
+            category=columns.categories[columns.category[row]],
+            price=None if math.isnan(price) else price,
+            currency=columns.currencies[columns.currency[row]],
+            stock=None if stock < 0 else stock,
+            position=position,
+            score=self.scores[i],
+        )
+        if explain:
+            said = {leg.leg: leg.score[row] for leg in columns.legs if not math.isnan(leg.score[row])}
+            hit.leg_scores.update(said)
+            if self.reasons:
+                hit.reasons.extend(self.reasons[i])
+            else:
+                known = (_REASONS.get(name.split(" ")[0]) for name in said)
+                hit.reasons.extend(dict.fromkeys(reason for reason in known if reason))
+        return hit
+
+
+def words_leg(query: str, weight: float) -> retriever_pb2.Leg:
+    """Items that hold the words."""
+    return retriever_pb2.Leg(name="words", weight=weight, words=retriever_pb2.WordsLeg(query=query))
+
+
+def vector_leg(
+    name: str, space: types_pb2.Space.ValueType, vector: types_pb2.Vector, weight: float
+) -> retriever_pb2.Leg:
+    """Items near a vector."""
+    return retriever_pb2.Leg(name=name, weight=weight, vector=retriever_pb2.VectorLeg(space=space, vector=vector))
+
+
+def item_leg(name: str, item_id: str) -> retriever_pb2.Leg:
+    """Items near an item in the content space."""
+    return retriever_pb2.Leg(name=name, item=retriever_pb2.ItemLeg(space=types_pb2.SPACE_CONTENT, item_id=item_id))
+
+
+def ids_leg(name: str, items: Sequence[types_pb2.ScoredId], weight: float) -> retriever_pb2.Leg:
+    """Items already chosen."""
+    return retriever_pb2.Leg(name=name, weight=weight, ids=retriever_pb2.IdsLeg(items=items))
+
+
+def popular_leg(weight: float = 1.0) -> retriever_pb2.Leg:
+    """The most popular items."""
+    return retriever_pb2.Leg(name="popular", weight=weight, popular=retriever_pb2.PopularLeg())

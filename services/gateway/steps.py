@@ -1,0 +1,207 @@
+"""The single stages of an answer: each asks one process within its share of the time, and knows what stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from services.gateway.listing import Listed, Wanted, popular_leg
+from services.gateway.peers import Peers
+from services.gateway.settings import GatewaySettings
+from services.gateway.stages import Journey, StageFailed
+from services.gateway.told_back import told_back
+from services.runtime.errors import NotFound
+from souk.coldstart.v1 import coldstart_pb2
+from souk.embedder.v1 import embedder_pb2
+from souk.ranker.v1 import ranker_pb2
+from souk.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from souk.types.v1 import types_pb2
+
+R = TypeVar("R")
+
+# Shares of the time left that a stage may take; what follows it has the rest.
+_CONTEXT_SHARE = 0.25
+_EMBED_SHARE = 0.4
+_CANDIDATES_SHARE = 0.3
+_PRIMARY_SHARE = 0.6
+_RANK_SHARE = 0.8
+_IMPRESSION_SHARE = 0.8
+
+
+class Steps:
+    """One method a stage."""
+
+    def __init__(self, settings: GatewaySettings, peers: Peers) -> None:
+        self._settings = settings
+        self._peers = peers
+
+    async def query_vector(self, journey: Journey, query: str) -> types_pb2.Vector | None:
+        """The query in the content space; None, and a degradation, where words must do."""
+        request = embedder_pb2.EmbedRequest(
+            inputs=[embedder_pb2.Input(text=query)],
+            options=embedder_pb2.Options(role=embedder_pb2.ROLE_QUERY, generation=journey.generation),
+        )
+        peers = self._peers
+        try:
+            call = partial(peers.embedder.call, peers.embed.Embed, request)
+            answer = await journey.stage("embed", _EMBED_SHARE, call)
+        except StageFailed as failure:
+            journey.degrade("embed", failure.reason, "words only")
+            return None
+        if not answer.readings[0].covered:
+            journey.degrade("embed", types_pb2.DEGRADATION_REASON_VOCABULARY, "words only")
+            return None
+        vectors = answer.vectors
+        return types_pb2.Vector(data=vectors.data, dim=vectors.dim, dtype=vectors.dtype)
+
+    async def context(
+        self, journey: Journey, shopper_id: str, attributes: Sequence[types_pb2.Attribute], substitute: str
+    ) -> coldstart_pb2.ShopperContext | None:
+        """What is known of the shopper; None, and a degradation, where coldstart does not say."""
+        peers = self._peers
+        if peers.coldstart is None:
+            journey.degrade("context", types_pb2.DEGRADATION_REASON_UNAVAILABLE, substitute)
+            return None
+        if not shopper_id:
+            return coldstart_pb2.ShopperContext(stage=types_pb2.STAGE_COLD, attributes=attributes)
+        request = coldstart_pb2.GetShopperContextRequest(shopper_id=shopper_id, attributes=attributes)
+        try:
+            call = partial(peers.coldstart.call, peers.coldstart_stub.GetShopperContext, request)
+            return (await journey.stage("context", _CONTEXT_SHARE, call)).context
+        except StageFailed as failure:
+            journey.degrade("context", failure.reason, substitute)
+            return None
+
+    async def shopper_vector(
+        self, journey: Journey, context: coldstart_pb2.ShopperContext | None
+    ) -> types_pb2.Vector | None:
+        """The shopper in the behaviour space; None for those of whom too little is known."""
+        peers = self._peers
+        if peers.ranker is None or context is None or context.stage != types_pb2.STAGE_HOT:
+            return None
+        request = ranker_pb2.EncodeShopperRequest(context=context, generation=journey.generation)
+        try:
+            call = partial(peers.ranker.call, peers.ranker_stub.EncodeShopper, request)
+            return (await journey.stage("encode shopper", _CANDIDATES_SHARE, call)).vector
+        except StageFailed as failure:
+            journey.degrade("encode shopper", failure.reason, "profile and lists")
+            return None
+
+    async def candidates(
+        self,
+        journey: Journey,
+        context: coldstart_pb2.ShopperContext | None,
+        scene: types_pb2.Scene.ValueType,
+        item_ids: Sequence[str],
+    ) -> coldstart_pb2.CandidatesResponse:
+        """What to look for; nothing, and a degradation, where coldstart does not say."""
+        peers = self._peers
+        if peers.coldstart is None or context is None:
+            return coldstart_pb2.CandidatesResponse()
+        request = coldstart_pb2.CandidatesRequest(
+            context=context, scene=scene, item_ids=item_ids, generation=journey.generation
+        )
+        try:
+            call = partial(peers.coldstart.call, peers.coldstart_stub.Candidates, request)
+            return await journey.stage("candidates", _CANDIDATES_SHARE, call)
+        except StageFailed as failure:
+            journey.degrade("candidates", failure.reason, "popularity")
+            return coldstart_pb2.CandidatesResponse()
+
+    async def find(
+        self, journey: Journey, wanted: Wanted, legs: Sequence[retriever_pb2.Leg], excluded: frozenset[str]
+    ) -> retriever_pb2.SearchResponse:
+        """Candidates of the legs. Raises NotFound where an item leg names an unknown item."""
+        request = retriever_pb2.SearchRequest(
+            legs=legs,
+            k=self._settings.candidates,
+            filter=wanted.filter,
+            exclude_item_ids=excluded,
+            generation=journey.generation,
+        )
+        return await self.read(journey, "retrieve", lambda reader: reader.Search, request)
+
+    async def find_something(
+        self, journey: Journey, wanted: Wanted, legs: Sequence[retriever_pb2.Leg], excluded: frozenset[str]
+    ) -> types_pb2.CandidateColumns:
+        """Candidates of the legs; popular items where the legs find nothing and something can be shown."""
+        found = await self.find(journey, wanted, legs, excluded)
+        if found.candidates.id:
+            return found.candidates
+        popular = await self.find(journey, wanted, [popular_leg()], excluded)
+        if popular.candidates.id:
+            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, "popularity")
+        return popular.candidates
+
+    async def rank(
+        self,
+        journey: Journey,
+        context: coldstart_pb2.ShopperContext | None,
+        columns: types_pb2.CandidateColumns,
+        wanted: Wanted,
+        query: str = "",
+        item_ids: Sequence[str] = (),
+    ) -> Listed:
+        """The candidates in the ranker's order; in that of the retrieval where it does not answer or is not there."""
+        peers = self._peers
+        if peers.ranker is None or not columns.id:
+            return Listed.as_retrieved(columns)
+        request = ranker_pb2.RankRequest(
+            context=context,
+            query=query,
+            scene=wanted.scene,
+            item_ids=item_ids,
+            candidates=columns,
+            explain=wanted.explain,
+            generation=journey.generation,
+        )
+        try:
+            answer = await journey.stage(
+                "rank", _RANK_SHARE, partial(peers.ranker.call, peers.ranker_stub.Rank, request)
+            )
+        except StageFailed as failure:
+            journey.degrade("rank", failure.reason, "retrieval order")
+            return Listed.as_retrieved(columns)
+        reasons = [[f"{one.text} {one.subject}".strip() for one in each.reasons] for each in answer.reasons]
+        return Listed(columns, answer.order, answer.score, "ranker", reasons)
+
+    async def record(self, journey: Journey, impression: types_pb2.Impression) -> None:
+        """Writes what was shown. Raises StageFailed where that failed."""
+        peers = self._peers
+        assert peers.coldstart is not None  # Nobody asks without one.
+        request = coldstart_pb2.RecordImpressionsRequest(impressions=[impression])
+        call = partial(peers.coldstart.call, peers.coldstart_stub.RecordImpressions, request)
+        await journey.stage("impression", _IMPRESSION_SHARE, call)
+
+    async def item(self, journey: Journey, item_id: str) -> types_pb2.Item:
+        """One item as the catalogue holds it. Raises NotFound."""
+        request = retriever_pb2.GetItemsRequest(item_ids=[item_id])
+        result = (await self.read(journey, "get item", lambda reader: reader.GetItems, request)).results[0]
+        if result.presence == retriever_pb2.PRESENCE_NOT_FOUND:
+            raise NotFound(f"item_id: the catalogue holds no item {item_id!r}")
+        return result.item
+
+    async def read(
+        self,
+        journey: Journey,
+        stage: str,
+        method: Callable[[retriever_pb2_grpc.RetrieverAsyncStub], Callable[..., Awaitable[R]]],
+        request: Message,
+    ) -> R:
+        """Asks the catalogue's primary and, when it fails, its followers in turn."""
+        readers = self._peers.readers
+        for peer, stub in readers[:-1]:
+            try:
+                with told_back(peer.name):
+                    return await journey.stage(stage, _PRIMARY_SHARE, partial(peer.call, method(stub), request))
+            except StageFailed as failure:
+                journey.degrade(stage, failure.reason, "follower")
+        peer, stub = readers[-1]
+        try:
+            with told_back(peer.name):
+                return await journey.stage(stage, 1.0, partial(peer.call, method(stub), request))
+        except StageFailed as failure:
+            raise journey.give_up(failure) from None
