@@ -1,0 +1,125 @@
+"""Everything behind the RPCs of a coldstart process: the log, what is derived from it, the generations, the threads."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import copy_context
+from functools import partial
+from typing import TypeVar
+
+from services.coldstart.candidates import Sources
+from services.coldstart.crowd import Crowd
+from services.coldstart.knowledge import Knowledge
+from services.coldstart.log import Log
+from services.coldstart.settings import ColdstartSettings
+from services.coldstart.state import States
+from services.domain.bundle import Bundle
+from services.runtime import threads
+from services.runtime.admission import Admission
+from services.runtime.channels import sleep_until_stopped
+from services.runtime.errors import NotFound, Unavailable
+from services.runtime.generations import Generations
+from services.runtime.telemetry import log as logger
+
+_UPKEEP_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+class Engine:
+    """For one event loop."""
+
+    log: Log
+    states: States
+    sources: Sources
+
+    def __init__(self, settings: ColdstartSettings) -> None:
+        self.settings = settings
+        self.generations: Generations[Knowledge] = Generations(_load)
+        self.crowd = Crowd(settings.half_life_days, settings.new_days)
+        self._admission = Admission("coldstart", settings.max_running, settings.max_waiting)
+        self._reading = threads.pool("read", settings.threads)
+        self._writing = threads.pool("write", 2)
+        self._streaming = threads.pool("stream", 2)
+        self._background = threads.pool("upkeep", 1)
+        self._upkeep: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
+        self._opened = False
+
+    async def start(self) -> None:
+        """Opens the log, derives from it, loads the bundle. Raises JournalError, NotFound, FailedPrecondition."""
+        try:
+            await self.generations.prepare(self.settings.bundle)
+        except NotFound as error:
+            raise NotFound(f"{error}; SOUK_BUNDLE must name the directory of a bundle") from None
+        await asyncio.to_thread(self._open)
+        self.states = States(self.log, self.crowd, self.settings)
+        self._upkeep = asyncio.create_task(self._keep_up())
+
+    async def stop(self) -> None:
+        """Answers what is queued, closes all."""
+        self._stopped.set()
+        if self._upkeep is not None:
+            await asyncio.wait([self._upkeep])
+        await self.generations.close()
+        if self._opened:
+            await self.states.close()
+            await asyncio.to_thread(self._close)
+
+    def check(self) -> None:
+        """Raises Unavailable when events can no longer be kept or contexts no longer answered."""
+        self.log.check()
+        if self._upkeep is None or self._upkeep.done():
+            raise Unavailable("the upkeep of what is derived from the log has ended")
+
+    async def read(self, run: Callable[[], T]) -> T:
+        """Runs a read in a thread once there is room. Raises Overloaded where there is not even room to wait."""
+        async with self._admission.admit(1):
+            return await asyncio.get_running_loop().run_in_executor(self._reading, partial(copy_context().run, run))
+
+    async def write(self, queue: Callable[[], Future[T]]) -> T:
+        """Checks and queues a write in a thread, then waits until it is committed."""
+        future = await asyncio.get_running_loop().run_in_executor(self._writing, queue)
+        return await asyncio.wrap_future(future)
+
+    async def page(self, run: Callable[[], T]) -> T:
+        """Runs one page of a stream, beside the reads of requests."""
+        return await asyncio.get_running_loop().run_in_executor(self._streaming, run)
+
+    def _open(self) -> None:
+        began = time.monotonic()
+        self.log = Log(self.settings.data, self.settings.max_queued)
+        try:
+            self.crowd.load(self.log, time.time())
+        except BaseException:
+            self.log.close()
+            raise
+        self.log.start(lambda batch: self.crowd.told(batch, self.log))
+        self.sources = Sources(self.log, self.crowd, self.settings, random.random)
+        self._opened = True
+        seconds = round(time.monotonic() - began, 2)
+        logger.info("log opened", sequence=self.log.head, events=self.log.counts.events, seconds=seconds)
+
+    def _close(self) -> None:
+        for pool in (self._reading, self._writing, self._streaming, self._background):
+            pool.shutdown(wait=True, cancel_futures=True)
+        self.log.close()
+
+    async def _keep_up(self) -> None:
+        """Charts and newcomers follow what was told; forgotten shoppers' entries are blanked once Redis is back."""
+        loop = asyncio.get_running_loop()
+        failed = ""
+        while not await sleep_until_stopped(self._stopped, _UPKEEP_SECONDS):
+            try:
+                await loop.run_in_executor(self._background, lambda: self.crowd.refresh(time.time()))
+                await self.states.blank()
+            except Exception as error:
+                if str(error) != failed:  # Answers go on with what was derived before.
+                    failed = str(error)
+                    logger.error("upkeep failed", exc_info=error)
+
+
+async def _load(bundle: Bundle) -> Knowledge:
+    return await asyncio.to_thread(Knowledge.of, bundle)

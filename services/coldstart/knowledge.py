@@ -1,0 +1,110 @@
+"""What one generation lets coldstart say: topics of content vectors, and behaviour vectors guessed from content."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.domain.bundle import Bundle
+from souk.vectors import Float32
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topic space: u = softmax(W x + b) of a content vector x; W (topics, content dim), b (topics,)."""
+
+    version: str
+    labels: tuple[str, ...]
+    weights: Float32
+    bias: Float32
+
+    def of(self, content: Float32) -> Float32:
+        """Topic vectors (n, topics), each summing to 1, of content vectors (n, content dim)."""
+        logits = content @ self.weights.T + self.bias
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: Float32 = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return shares
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The behaviour space: learned vectors of items known to the training, and a projection of content for others."""
+
+    version: str
+    rows: dict[str, int]
+    vectors: Float32
+    weights: Float32
+    bias: Float32
+
+    def of(self, item_id: str, content: Float32 | None) -> Float32 | None:
+        """The item's vector (dim,), of length 1; None where neither the training nor the encoder knows the item."""
+        row = self.rows.get(item_id)
+        if row is not None:
+            known: Float32 = self.vectors[row]
+            return known
+        if content is None:
+            return None
+        guess = content @ self.weights + self.bias
+        length = float(np.linalg.norm(guess))
+        return (guess / length).astype(np.float32) if length else None
+
+
+class Knowledge:
+    """One generation's; either part is None where its bundle has none."""
+
+    def __init__(
+        self,
+        generation: str,
+        content_version: str,
+        content_dim: int,
+        topics: Topics | None,
+        behaviour: Behaviour | None,
+    ) -> None:
+        self.generation = generation
+        self.content_version = content_version
+        self.content_dim = content_dim
+        self.topics = topics
+        self.behaviour = behaviour
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "Knowledge":
+        """Reads what the bundle holds. Raises ValueError naming the file whose arrays do not fit the manifest."""
+        encoder = bundle.manifest.encoder
+        return cls(bundle.generation, encoder.space_version, encoder.dim, _topics(bundle), _behaviour(bundle))
+
+    def check(self) -> None:
+        """Arrays in memory can always answer."""
+
+    async def close(self) -> None:
+        """Nothing to let go of but memory."""
+
+
+def _topics(bundle: Bundle) -> Topics | None:
+    manifest = bundle.manifest.coldstart
+    if manifest is None:
+        return None
+    file = bundle.path / manifest.topics
+    with np.load(file, allow_pickle=False) as arrays:
+        weights, bias = arrays["W"].astype(np.float32), arrays["b"].astype(np.float32)
+    expected = (len(manifest.labels), bundle.manifest.encoder.dim)
+    if weights.shape != expected or bias.shape != expected[:1]:
+        raise ValueError(f"{file}: W {weights.shape} and b {bias.shape} do not fit {expected} of the manifest")
+    return Topics(manifest.space_version, manifest.labels, weights, bias)
+
+
+def _behaviour(bundle: Bundle) -> Behaviour | None:
+    manifest = bundle.manifest.ranker
+    if manifest is None:
+        return None
+    file = bundle.path / manifest.items
+    with np.load(file, allow_pickle=False) as arrays:
+        ids, vectors = arrays["ids"], arrays["vectors"].astype(np.float32)
+    if vectors.shape != (len(ids), manifest.dim):
+        raise ValueError(f"{file}: vectors {vectors.shape} do not fit {len(ids)} ids of {manifest.dim} numbers")
+    file = bundle.path / manifest.projection
+    with np.load(file, allow_pickle=False) as arrays:
+        weights, bias = arrays["W"].astype(np.float32), arrays["b"].astype(np.float32)
+    expected = (bundle.manifest.encoder.dim, manifest.dim)
+    if weights.shape != expected or bias.shape != expected[1:]:
+        raise ValueError(f"{file}: W {weights.shape} and b {bias.shape} do not fit {expected} of the manifest")
+    rows = {str(item_id): row for row, item_id in enumerate(ids.tolist())}
+    return Behaviour(manifest.space_version, rows, vectors, weights, bias)

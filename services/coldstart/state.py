@@ -1,0 +1,237 @@
+"""A shopper's derived state, the context: computed from the log in bounded work, and kept in Redis for the next time.
+
+Redis is never trusted: an entry counts only under the version that the log has of the shopper at that moment, so an
+acknowledged event is in every context that follows. A Redis that is dead, slow or full costs a computation.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError
+
+from services.coldstart import profile
+from services.coldstart.crowd import Crowd
+from services.coldstart.knowledge import Knowledge
+from services.coldstart.log import Entry, Facts, Held, Log
+from services.coldstart.settings import ColdstartSettings
+from services.runtime.cache.redis_level import RedisLevel
+from services.runtime.telemetry import CONTEXTS
+from souk.coldstart.v1 import coldstart_pb2
+from souk.types.v1 import types_pb2
+from souk.vectors import Float32, pack_vector
+
+MAX_HISTORY = 256
+MAX_SEEN = 2_000
+MAX_CART = 100
+_MAX_SHARES = 16
+_REDIS_SECONDS = 0.05
+_PREFIX = b"souk:shopper:"
+# Shoppers forgotten whose entry could not be blanked yet; beyond it the oldest is left to its time to live.
+_MAX_UNBLANKED = 10_000
+
+T = TypeVar("T")
+InThread = Callable[[Callable[[], T]], Awaitable[T]]
+
+
+class States:
+    """Contexts of shoppers. For one event loop; what blocks runs through `in_thread`."""
+
+    def __init__(self, log: Log, crowd: Crowd, settings: ColdstartSettings) -> None:
+        self._log = log
+        self._crowd = crowd
+        self._settings = settings
+        self._redis: RedisLevel | None = None
+        if settings.redis_url:
+            self._redis = RedisLevel(
+                "shoppers", settings.redis_url, _PREFIX, timeout=_REDIS_SECONDS, ttl=settings.state_ttl
+            )
+        self._forgotten = 0
+        self._unblanked: dict[bytes, None] = {}
+
+    async def context(
+        self, shopper_id: str, knowledge: Knowledge, in_thread: "InThread[coldstart_pb2.ShopperContext]"
+    ) -> coldstart_pb2.ShopperContext:
+        """The context of a shopper; empty and COLD where nothing is held."""
+        held: list[Held | None] = []
+
+        def look() -> coldstart_pb2.ShopperContext:
+            held.append(self._log.shopper(shopper_id))
+            if held[0] is None or self._redis is None:
+                return self.compute(shopper_id, held[0], knowledge)
+            return coldstart_pb2.ShopperContext()
+
+        forgotten = self._forgotten
+        context = await in_thread(look)
+        shopper = held[0]
+        if shopper is None or self._redis is None:
+            return context
+        key, header = _key(shopper_id), _header(shopper.version, knowledge)
+        values = await self._redis.read([key])
+        if values is not None and (kept := _read(values[0], header)) is not None:
+            CONTEXTS.labels("redis").inc()
+            return kept
+        context = await in_thread(lambda: self.compute(shopper_id, shopper, knowledge))
+        # Nothing may come back of a shopper who was forgotten meanwhile.
+        if values is not None and forgotten == self._forgotten:
+            self._redis.write([(key, header + context.SerializeToString())])
+        return context
+
+    def compute(self, shopper_id: str, held: Held | None, knowledge: Knowledge) -> coldstart_pb2.ShopperContext:
+        """The context from the log: at most 2,000 index rows and 256 vectors, however long the shopper's history."""
+        if held is None:
+            return coldstart_pb2.ShopperContext(shopper_id=shopper_id, stage=types_pb2.STAGE_COLD)
+        CONTEXTS.labels("log").inc()
+        latest = self._log.latest(held.key, MAX_SEEN)
+        ids = list({entry.item for entry in latest[:MAX_HISTORY]})
+        vectors = self._log.vectors(ids, knowledge.content_version)
+        shelf = self._crowd.shelf
+        facts = {item: known for item in ids if (known := shelf.get(item)) is not None}
+        context = derive(shopper_id, latest, facts, vectors, knowledge, self._settings, self._crowd.repeats)
+        context.version = held.version
+        context.attributes.extend(held.attributes)
+        return context
+
+    async def forget(self, shopper_id: str) -> None:
+        """Blanks the shopper's entry in Redis; where Redis is away, `blank` does it once it is back."""
+        self._forgotten += 1
+        if self._redis is None:
+            return
+        self._unblanked[_key(shopper_id)] = None
+        while len(self._unblanked) > _MAX_UNBLANKED:
+            del self._unblanked[next(iter(self._unblanked))]
+        await self.blank()
+
+    async def blank(self) -> None:
+        """Overwrites the entries of forgotten shoppers that are not yet known to be blank.
+
+        Entries go through the writer in order, so a context handed to it before is overwritten as well. What this
+        process does not live to blank ends with its time to live.
+        """
+        if self._redis is None or not self._unblanked:
+            return
+        keys = list(self._unblanked)[:500]
+        values = await self._redis.read(keys)
+        if values is None:
+            return
+        self._redis.write([(key, b"") for key in keys])
+        await self._redis.flush()
+        values = await self._redis.read(keys)
+        for key, value in zip(keys, values or (), strict=False):
+            if not value:
+                self._unblanked.pop(key, None)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        if self._redis is not None:
+            await self.blank()
+            await self._redis.flush()
+            await self._redis.close()
+
+
+def derive(
+    shopper_id: str,
+    latest: Sequence[Entry],
+    facts: Mapping[str, Facts],
+    vectors: Mapping[str, Float32],
+    knowledge: Knowledge,
+    settings: ColdstartSettings,
+    repeats: bool,
+) -> coldstart_pb2.ShopperContext:
+    """The context that follows from the latest events with items, newest first, without version and attributes.
+
+    `repeats`: in this shop things are bought again, so that what was bought need not be hidden. A price the event did
+    not tell is the item's.
+    """
+    recent = latest[:MAX_HISTORY]
+    context = coldstart_pb2.ShopperContext(shopper_id=shopper_id, stage=stage_of(len(recent), settings.hot_events))
+    for entry in reversed(recent):
+        context.history.add(
+            item_id=entry.item, type=_EVENT_TYPE(entry.type), time_ms=entry.time_ms, quantity=entry.quantity
+        )
+    weights = profile.item_weights(
+        [(entry.item, entry.type, entry.time_ms) for entry in recent], settings.half_life_days
+    )
+    if knowledge.topics is not None:
+        interests = profile.interests(weights, vectors, knowledge.topics)
+        if interests is not None:
+            context.topics.extend(profile.topic_shares(interests, knowledge.topics))
+    dense = profile.dense(weights, vectors)
+    if dense is not None:
+        context.profile.CopyFrom(pack_vector(dense))
+        context.profile_space_version = knowledge.content_version
+    context.seen_item_ids.extend(_seen(latest, repeats))
+    context.cart_item_ids.extend(_cart(latest))
+    met = [known for entry in recent if (known := facts.get(entry.item)) is not None]
+    context.brands.extend(_shares([known.brand for known in met if known.brand]))
+    context.categories.extend(_shares([known.category for known in met if known.category]))
+    prices = [
+        price
+        for entry in recent
+        if (price := entry.price if entry.price is not None else _price(facts.get(entry.item))) is not None
+    ]
+    if prices:
+        context.mean_log_price = sum(map(math.log1p, prices)) / len(prices)
+    return context
+
+
+def stage_of(events: int, hot_events: int) -> types_pb2.Stage.ValueType:
+    """The stage of a shopper with so many events with items."""
+    if not events:
+        return types_pb2.STAGE_COLD
+    return types_pb2.STAGE_HOT if events >= hot_events else types_pb2.STAGE_WARM
+
+
+_EVENT_TYPE = types_pb2.EventType.ValueType
+
+
+def _seen(latest: Sequence[Entry], repeats: bool) -> list[str]:
+    """Distinct items, last met first; without those ever bought where things are bought again."""
+    bought = {entry.item for entry in latest if repeats and entry.type == types_pb2.EVENT_TYPE_PURCHASE}
+    return [item for item in dict.fromkeys(entry.item for entry in latest) if item not in bought]
+
+
+def _cart(latest: Sequence[Entry]) -> list[str]:
+    """Items whose units put in are not yet taken out or bought, last touched first."""
+    units: dict[str, int] = {}
+    for entry in reversed(latest):
+        if entry.type == types_pb2.EVENT_TYPE_CART:
+            units[entry.item] = units.pop(entry.item, 0) + entry.quantity
+        elif entry.type == types_pb2.EVENT_TYPE_UNCART and entry.item in units:
+            units[entry.item] -= entry.quantity
+            if units[entry.item] <= 0:
+                del units[entry.item]
+        elif entry.type == types_pb2.EVENT_TYPE_PURCHASE:
+            units.pop(entry.item, None)
+    return list(reversed(units))[:MAX_CART]
+
+
+def _price(facts: Facts | None) -> float | None:
+    return facts.price if facts is not None else None
+
+
+def _shares(names: Sequence[str]) -> list[coldstart_pb2.NamedShare]:
+    counts = Counter(names)
+    best = sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:_MAX_SHARES]
+    return [coldstart_pb2.NamedShare(name=name, share=count / len(names)) for name, count in best]
+
+
+def _key(shopper_id: str) -> bytes:
+    """Tells no one who it is."""
+    return hashlib.sha256(shopper_id.encode()).hexdigest()[:32].encode()
+
+
+def _header(version: int, knowledge: Knowledge) -> bytes:
+    spaces = f"{knowledge.content_version} {knowledge.topics.version if knowledge.topics else ''}"
+    return version.to_bytes(8, "big") + hashlib.sha256(spaces.encode()).digest()[:8]
+
+
+def _read(value: bytes | None, header: bytes) -> coldstart_pb2.ShopperContext | None:
+    if value is None or not value.startswith(header):
+        return None
+    try:
+        return coldstart_pb2.ShopperContext.FromString(value[len(header) :])
+    except DecodeError:
+        return None

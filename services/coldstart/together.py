@@ -1,0 +1,102 @@
+"""Which items are met by the same shoppers, or bought in one basket: bounded counts of pairs.
+
+The score of a pair is (shoppers or baskets with both) / sqrt(those with one * those with the other), the cosine of
+item-based collaborative filtering (Sarwar, Karypis, Konstan, Riedl, WWW 2001). What a forgotten shopper did stays in
+the counts, in which no one can be found, until the next start makes them anew from the log.
+"""
+
+import heapq
+import math
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping
+
+from services.coldstart.log import Happening
+
+_Window = deque[tuple[str, int]]
+
+
+class Together:
+    """Pairs of items that one shopper met within `span_ms` of each other, among the latest `window` items.
+
+    span_ms None: however far apart. Kept are the `neighbours` most frequent partners of an item, `max_items` items and
+    the windows of the `max_shoppers` shoppers seen last.
+    """
+
+    def __init__(
+        self,
+        types: frozenset[int],
+        span_ms: int | None,
+        window: int = 24,
+        neighbours: int = 40,
+        max_items: int = 100_000,
+        max_shoppers: int = 50_000,
+    ) -> None:
+        self._types = types
+        self._span_ms = span_ms
+        self._window = window
+        self._neighbours = neighbours
+        self._max_items = max_items
+        self._max_shoppers = max_shoppers
+        self._single: dict[str, int] = {}
+        self._pairs: dict[str, dict[str, int]] = {}
+        self._windows: OrderedDict[int, _Window] = OrderedDict()
+        self._changing = threading.Lock()
+
+    def add(self, happenings: Iterable[Happening]) -> None:
+        """Counts events, in order of arrival."""
+        with self._changing:
+            for event in happenings:
+                if event.type in self._types:
+                    self._add(event)
+
+    def forget(self, shoppers: Iterable[int]) -> None:
+        """Drops the windows of shoppers."""
+        with self._changing:
+            for shopper in shoppers:
+                self._windows.pop(shopper, None)
+
+    def near(self, weights: Mapping[str, float], n: int) -> list[tuple[str, float]]:
+        """The n items met most with those given: weighted mean of the pairs' scores, 0 to 1, best first.
+
+        The given items are not among them.
+        """
+        total = sum(weights.values())
+        scores: dict[str, float] = {}
+        with self._changing:
+            for item, weight in weights.items():
+                own = self._single.get(item, 0)
+                for other, both in self._pairs.get(item, {}).items():
+                    if other not in weights:
+                        score = both / math.sqrt(own * max(self._single.get(other, both), both))
+                        scores[other] = scores.get(other, 0.0) + weight / total * min(1.0, score)
+        return heapq.nsmallest(n, scores.items(), key=lambda each: (-each[1], each[0]))
+
+    def _add(self, event: Happening) -> None:
+        window = self._windows.get(event.shopper)
+        if window is None:
+            window = self._windows[event.shopper] = deque(maxlen=self._window)
+            if len(self._windows) > self._max_shoppers:
+                self._windows.popitem(last=False)
+        self._windows.move_to_end(event.shopper)
+        others = {item for item, at in window if self._span_ms is None or abs(event.time_ms - at) <= self._span_ms}
+        if event.item in others:
+            return
+        self._single[event.item] = self._single.get(event.item, 0) + 1
+        for other in others:
+            self._pair(event.item, other)
+            self._pair(other, event.item)
+        window.append((event.item, event.time_ms))
+        if len(self._single) > 2 * self._max_items:
+            self._prune()
+
+    def _pair(self, item: str, other: str) -> None:
+        partners = self._pairs.setdefault(item, {})
+        partners[other] = partners.get(other, 0) + 1
+        if len(partners) > 2 * self._neighbours:
+            kept = heapq.nlargest(self._neighbours, partners.items(), key=lambda each: each[1])
+            self._pairs[item] = dict(kept)
+
+    def _prune(self) -> None:
+        self._single = dict(heapq.nlargest(self._max_items, self._single.items(), key=lambda each: each[1]))
+        self._pairs = {item: partners for item, partners in self._pairs.items() if item in self._single}
