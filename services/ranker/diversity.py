@@ -71,7 +71,7 @@ def likeness_of(
     brands = _codes(candidates.brand, candidates.brands)
 
     def likeness(row: int) -> Floats:
-        alike = (categories == categories[row]) * 0.5 + (brands == brands[row]) * 0.5
+        alike: Floats = (categories == categories[row]) * 0.5 + (brands == brands[row]) * 0.5
         if present[row]:
             cosine = np.clip((vectors @ vectors[row]).astype(np.float64), 0.0, 1.0)
             alike = np.where(present, cosine, alike)
@@ -82,7 +82,7 @@ def likeness_of(
 
 def _codes(codes: Sequence[int], names: Sequence[str]) -> Floats:
     """Codes as numbers that equal each other where the names do; NaN, which equals nothing, where there is no name."""
-    named = np.array([code if name else np.nan for code, name in enumerate(names)])
+    named = np.array([code if name else np.nan for code, name in enumerate(names)], np.float64)
     coded: Floats = named[np.array(codes, np.int64)]
     return coded
 

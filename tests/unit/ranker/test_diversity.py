@@ -1,0 +1,69 @@
+"""The order of a list: total and the same each time; what is alike steps back, within the bound that is stated."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from services.ranker.diversity import TRADE_OFF, by_score, likeness_of, mixed
+from souk.types.v1 import types_pb2
+from tests.unit.ranker import tiny
+
+PART = st.floats(0, 1)
+
+
+@given(st.data(), st.integers(1, 30), st.floats(0, 0.5), st.integers(1, 40))
+def test_nobody_stands_above_one_who_is_better_by_more_than_the_trade_off(
+    data: Any, n: int, trade_off: float, places: int
+) -> None:
+    scores = data.draw(arrays.arrays(np.float64, n, elements=st.floats(1e-3, 1)))
+    alike = data.draw(arrays.arrays(np.float64, (n, n), elements=PART))
+    order = by_score(scores, np.ones(n), [f"i{at}" for at in range(n)])
+    got = mixed(order, scores, lambda row: alike[row], trade_off, places)
+    assert sorted(got.tolist()) == list(range(n))
+    ordered = scores[got]
+    worst_above = np.minimum.accumulate(ordered)
+    assert (ordered <= worst_above + trade_off * scores.max() + 1e-9).all()
+    if not trade_off:
+        assert got.tolist() == order.tolist()
+
+
+def test_equals_are_ordered_by_popularity_then_by_something_that_says_nothing_of_them() -> None:
+    ids = [f"i{n}" for n in range(50)]
+    scores = np.zeros(50)
+    popularity = np.array([n % 2 for n in range(50)], np.float64)
+    order = by_score(scores, popularity, ids)
+    assert popularity[order].tolist() == [1.0] * 25 + [0.0] * 25
+    assert order.tolist() != sorted(order.tolist(), key=lambda row: (-popularity[row], row))
+    shuffled = np.random.default_rng(1).permutation(50)
+    again = by_score(scores, popularity[shuffled], [ids[row] for row in shuffled])
+    assert [ids[shuffled[row]] for row in again] == [ids[row] for row in order]
+
+
+def test_what_is_nearly_as_good_and_different_comes_between_twins() -> None:
+    vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1]]
+    scores = np.array([1.0, 0.99, 0.98, 0.9])
+    candidates = tiny.candidates("a", "b", "c", "d")
+    likeness = likeness_of(vectors, np.ones(4, np.bool_), candidates)
+    order = by_score(scores, np.ones(4), list(candidates.id))
+    assert mixed(order, scores, likeness, TRADE_OFF[types_pb2.SCENE_HOME], 4).tolist() == [0, 3, 1, 2]
+    assert mixed(order, scores, likeness, TRADE_OFF[types_pb2.SCENE_SEARCH], 4).tolist() == [0, 1, 2, 3]
+
+
+def test_without_vectors_brand_and_category_say_what_is_alike() -> None:
+    candidates = tiny.candidates(
+        "a", "b", "c", "d", brand=[1, 1, 0, 0], brands=["", "Halo"], category=[0, 0, 0, 1], categories=["Home", ""]
+    )
+    none = np.zeros((4, 4), np.float32)
+    likeness = likeness_of(none, np.zeros(4, np.bool_), candidates)
+    assert likeness(0).tolist() == [1.0, 1.0, 0.5, 0.0]
+    # What has no name is like nobody.
+    assert likeness(3).tolist() == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_every_scene_has_its_trade_off_and_none_may_turn_a_list_over() -> None:
+    scenes = set(types_pb2.Scene.values()) - {types_pb2.SCENE_UNSPECIFIED}
+    assert set(TRADE_OFF) == scenes
+    assert max(TRADE_OFF.values()) <= 0.25
