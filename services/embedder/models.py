@@ -186,7 +186,7 @@ class Model:
     async def _compute(
         self, texts: Sequence[str], clock: telemetry.StageClock, deadline: float | None, truncate: bool
     ) -> Float32:
-        """A row a text: its vector, tokens, truncated, covered."""
+        """A row a text: its vector (zeros where the model cannot read it), tokens, truncated, covered."""
         # A token has about four characters; what a text really takes is known and charged after the tokenizer.
         sizes = [2 + len(text) // 4 for text in texts]
         most, budget = self.encoder.max_tokens, self._engine.budget
@@ -195,16 +195,21 @@ class Model:
             read = [unit.value for unit in await _all(self._tokenise, texts, sizes, deadline)]
             if not truncate:
                 self._refuse_truncated([text.truncated for text in read])
-            charge.resize(sum(len(text.ids) for text in read))
+            readable = [text for text in read if text.covered]
+            sizes = [len(text.ids) for text in readable]
+            charge.resize(sum(sizes))
             queued = time.perf_counter()
-            done = await _all(self._infer, read, [len(text.ids) for text in read], deadline)
-        started = min(unit.started for unit in done)
-        clock.add("tokenise", began, queued)
-        clock.add("queue", queued, started)
-        clock.add("inference", started, max(unit.ended for unit in done))
-        rows = np.empty((len(done), self.encoder.dim + 3), np.float32)
-        for row, unit, text in zip(rows, done, read, strict=True):
-            row[:-3] = unit.value
+            clock.add("tokenise", began, queued)
+            done = await _all(self._infer, readable, sizes, deadline)
+        if done:
+            started = min(unit.started for unit in done)
+            clock.add("queue", queued, started)
+            clock.add("inference", started, max(unit.ended for unit in done))
+        vectors = iter(done)
+        rows = np.zeros((len(read), self.encoder.dim + 3), np.float32)
+        for row, text in zip(rows, read, strict=True):
+            if text.covered:
+                row[:-3] = next(vectors).value
             row[-3:] = len(text.ids), text.truncated, text.covered
         return rows
 

@@ -104,6 +104,12 @@ async def test_an_item_is_its_text(stub: Any) -> None:
 async def test_it_says_what_it_cannot_read(stub: Any) -> None:
     answer = await stub.Embed(request("red shoes", "无线蓝牙耳机", "sony wh-1000xm4 耳机"), timeout=10)
     assert [reading.covered for reading in answer.readings] == [True, False, True]
+    assert unpack_matrix(answer.vectors).any(axis=1).tolist() == [True, False, True]
+
+
+async def test_what_it_cannot_read_costs_no_inference(stub: Any) -> None:
+    answer = await stub.Embed(request("蓝牙音箱", role=embedder_pb2.ROLE_ITEM), timeout=10)
+    assert [timing.stage for timing in answer.timings] == ["tokenise"]
 
 
 async def test_info(stub: Any, process: Process) -> None:

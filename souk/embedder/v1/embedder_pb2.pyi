@@ -175,7 +175,9 @@ class Reading(_message.Message):
     truncated: _builtins.bool
     """Whether the input was cut."""
     covered: _builtins.bool
-    """Whether the encoder's vocabulary covers the script of the input. Where false the vector says little: use words."""
+    """Whether the encoder's vocabulary covers the script of the input. Where false nothing was computed and the vector is
+    all zero: use words.
+    """
     def __init__(
         self,
         *,
