@@ -31,10 +31,19 @@ one whose score is smaller than its own by more than that."""
 _MIXED = 100
 
 
-def by_score(scores: Floats, popularity: Floats, ids: list[str]) -> Rows:
-    """Rows, best first: larger score, then larger popularity, then smaller hash of the id. Scores (n,)."""
-    key = np.array([_tie_key(item_id) for item_id in ids], np.uint64)
-    return np.lexsort((key, -popularity, -scores))
+def by_score(scores: Floats, popularity: Floats, ids: Sequence[str]) -> Rows:
+    """Rows, best first: larger score, then larger popularity, then smaller hash of the id. All of length n."""
+    key = np.zeros(len(scores), np.uint64)
+    order = np.lexsort((-popularity, -scores))
+    equal = (np.diff(scores[order]) == 0) & (np.diff(popularity[order]) == 0)
+    if equal.any():
+        tied = np.zeros(len(scores), np.bool_)
+        tied[:-1] |= equal
+        tied[1:] |= equal
+        for row in order[tied].tolist():
+            key[row] = _tie_key(ids[row])
+        order = np.lexsort((key, -popularity, -scores))
+    return order
 
 
 def mixed(order: Rows, scores: Floats, likeness: Callable[[int], Floats], trade_off: float, places: int) -> Rows:
@@ -42,40 +51,44 @@ def mixed(order: Rows, scores: Floats, likeness: Callable[[int], Floats], trade_
 
         score / best score - trade_off * (likeness to the most alike above it)
 
-    and the first in `order` among equals. `likeness(row)` gives (n,) numbers of 0 to 1; scores are 0 or more.
-    At most the first `places` are chosen so.
+    and the first in `order` among equals. `scores` (n,) are 0 or more and by row; `likeness(at)` gives numbers of at
+    most 1, (n,) in the order of `order`, for its row number `at`. At most the first `places` are chosen so.
     """
     best = scores[order[0]]
     if not trade_off or best <= 0:
         return order
-    value = scores[order] / best
+    left = scores[order] / best
     most_alike = np.zeros(len(order))
-    left = np.ones(len(order), np.bool_)
+    value = np.empty(len(order))
     chosen = []
     for _ in range(min(places, _MIXED, len(order))):
-        at = int(np.argmax(np.where(left, value - trade_off * most_alike, -np.inf)))
-        left[at] = False
+        np.multiply(most_alike, -trade_off, out=value)
+        value += left
+        at = int(value.argmax())
+        left[at] = -np.inf
         chosen.append(at)
-        np.maximum(most_alike, likeness(int(order[at]))[order], out=most_alike)
-    return np.concatenate((order[chosen], order[left]))
+        np.maximum(most_alike, likeness(at), out=most_alike)
+    return np.concatenate((order[chosen], order[np.isfinite(left)]))
 
 
 def likeness_of(
-    vectors: Float32, present: NDArray[np.bool_], candidates: types_pb2.CandidateColumns
+    order: Rows, vectors: Float32, present: NDArray[np.bool_], candidates: types_pb2.CandidateColumns
 ) -> Callable[[int], Floats]:
-    """How alike the candidates are: the cosine of vectors (n, dim) of length 1, 0 where it is negative.
+    """How alike candidates are, in the order given: the cosine of vectors (n, dim) of length 1.
 
     Where one of two has no vector, half for the same category and half for the same brand.
     """
-    categories = _codes(candidates.category, candidates.categories)
-    brands = _codes(candidates.brand, candidates.brands)
+    vectors, present = vectors[order], present[order]
+    categories = _codes(candidates.category, candidates.categories)[order]
+    brands = _codes(candidates.brand, candidates.brands)[order]
+    all_present = bool(present.all())
 
-    def likeness(row: int) -> Floats:
-        alike: Floats = (categories == categories[row]) * 0.5 + (brands == brands[row]) * 0.5
-        if present[row]:
-            cosine = np.clip((vectors @ vectors[row]).astype(np.float64), 0.0, 1.0)
-            alike = np.where(present, cosine, alike)
-        return alike
+    def likeness(at: int) -> Floats:
+        cosine: Floats = (vectors @ vectors[at]).astype(np.float64)
+        if all_present:
+            return cosine
+        kin: Floats = (categories == categories[at]) * 0.5 + (brands == brands[at]) * 0.5
+        return np.where(present & present[at], cosine, kin)
 
     return likeness
 

@@ -128,8 +128,8 @@ class Ranking:
             scores = self._objectives.score(probability, request.scene)
         with clock.stage("list"):
             wanted = request.top_k or len(scores)
-            order = diversity.by_score(scores, np.array(candidates.popularity, np.float64), list(candidates.id))
-            likeness = diversity.likeness_of(vectors, present, candidates)
+            order = diversity.by_score(scores, np.array(candidates.popularity, np.float64), candidates.id)
+            likeness = diversity.likeness_of(order, vectors, present, candidates)
             order = diversity.mixed(order, scores, likeness, diversity.TRADE_OFF[request.scene], wanted)[:wanted]
             reasons = []
             if request.explain:

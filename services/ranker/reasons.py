@@ -1,7 +1,6 @@
 """Why an item stands where it stands: what its score loses when it is as the others are in one respect."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ _MOST = 4
 # Less than this share of the score is no reason.
 _LEAST_SHARE = 0.01
 
+# What one may be told of; where the first feature is not above 0 there is nothing to tell.
 _RESPECTS: dict[str, tuple[str, ...]] = {
     "affinity": ("affinity", "affinity_missing"),
     WORDS: (WORDS,),
@@ -49,13 +49,34 @@ Score = Callable[[Float32], NDArray[np.float64]]
 """Features (n, len(FEATURES)) -> scores (n,)."""
 
 
-@dataclass(frozen=True)
 class Ranked:
     """The request, and the vectors of its n candidates and h events: of length 1, zeros where there is none."""
 
-    request: ranker_pb2.RankRequest
-    candidate_vectors: Float32
-    history_vectors: Float32
+    def __init__(self, request: ranker_pb2.RankRequest, candidate_vectors: Float32, history_vectors: Float32) -> None:
+        self.request = request
+        self.asked = frozenset(analyse(request.query))
+        self._history = request.context.history
+        # Latest first: the first of equals is the latest.
+        self._near = [
+            at
+            for at in reversed(range(len(self._history)))
+            if self._history[at].type in LIKED and history_vectors[at].any()
+        ]
+        self._last = {entry.item_id: entry.type for entry in self._history if entry.type in LIKED}
+        self._nearest = np.zeros(len(candidate_vectors), np.int64)
+        if self._near:
+            self._nearest = (candidate_vectors @ history_vectors[self._near].T).argmax(axis=1)
+
+    def nearest(self, row: int) -> tuple[str, str]:
+        """The event of the history whose item is nearest to the candidate, and that item."""
+        if not self._near:
+            return "fits what you did", ""
+        event = self._history[self._near[self._nearest[row]]]
+        return _NEAR[event.type], event.item_id
+
+    def again(self, item_id: str) -> tuple[str, str]:
+        """What the shopper last did with an item of the history."""
+        return _AGAIN[self._last[item_id]], item_id
 
 
 def explain(rows: Sequence[int], features: Float32, score: Score, ranked: Ranked) -> list[ranker_pb2.Reasons]:
@@ -79,7 +100,7 @@ def explain(rows: Sequence[int], features: Float32, score: Score, ranked: Ranked
             for respect, value in sorted(
                 zip(_COLUMNS, contributions[at].tolist(), strict=True), key=lambda pair: -pair[1]
             )
-            if value > least[at] and own[at, _COLUMNS[respect]].any()
+            if value > least[at] and own[at, _COLUMNS[respect][0]] > 0
         ][:_MOST]
         told = []
         for respect, value in strongest:
@@ -94,10 +115,9 @@ def _words_of(respect: str, row: int, ranked: Ranked) -> tuple[str, str]:
     request, candidates = ranked.request, ranked.request.candidates
     match respect:
         case "affinity":
-            return _nearest(row, ranked)
+            return ranked.nearest(row)
         case "words":
-            asked = set(analyse(request.query))
-            met = [word for word in candidates.title[row].split() if asked.intersection(analyse(word))]
+            met = [word for word in candidates.title[row].split() if ranked.asked.intersection(analyse(word))]
             return "matches your words", " ".join(met)
         case "meaning":
             return "means what you asked for", request.query
@@ -118,16 +138,4 @@ def _words_of(respect: str, row: int, ranked: Ranked) -> tuple[str, str]:
         case "category_share":
             return "a category of yours", candidates.categories[candidates.category[row]]
         case _:
-            own = [entry.type for entry in request.context.history if entry.item_id == candidates.id[row]]
-            return _AGAIN[next(kind for kind in reversed(own) if kind in LIKED)], candidates.id[row]
-
-
-def _nearest(row: int, ranked: Ranked) -> tuple[str, str]:
-    """The event of the history whose item is nearest to the candidate, and that item; the latest among equals."""
-    history = ranked.request.context.history
-    near = [at for at, entry in enumerate(history) if entry.type in LIKED and ranked.history_vectors[at].any()]
-    if not near:
-        return "fits what you did", ""
-    cosines = ranked.history_vectors[near] @ ranked.candidate_vectors[row]
-    best = history[near[len(near) - 1 - int(np.argmax(cosines[::-1]))]]
-    return _NEAR[best.type], best.item_id
+            return ranked.again(candidates.id[row])

@@ -21,7 +21,7 @@ def test_nobody_stands_above_one_who_is_better_by_more_than_the_trade_off(
     scores = data.draw(arrays.arrays(np.float64, n, elements=st.floats(1e-3, 1)))
     alike = data.draw(arrays.arrays(np.float64, (n, n), elements=PART))
     order = by_score(scores, np.ones(n), [f"i{at}" for at in range(n)])
-    got = mixed(order, scores, lambda row: alike[row], trade_off, places)
+    got = mixed(order, scores, lambda at: alike[order[at], order], trade_off, places)
     assert sorted(got.tolist()) == list(range(n))
     ordered = scores[got]
     worst_above = np.minimum.accumulate(ordered)
@@ -46,8 +46,8 @@ def test_what_is_nearly_as_good_and_different_comes_between_twins() -> None:
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1]]
     scores = np.array([1.0, 0.99, 0.98, 0.9])
     candidates = tiny.candidates("a", "b", "c", "d")
-    likeness = likeness_of(vectors, np.ones(4, np.bool_), candidates)
-    order = by_score(scores, np.ones(4), list(candidates.id))
+    order = by_score(scores, np.ones(4), candidates.id)
+    likeness = likeness_of(order, vectors, np.ones(4, np.bool_), candidates)
     assert mixed(order, scores, likeness, TRADE_OFF[types_pb2.SCENE_HOME], 4).tolist() == [0, 3, 1, 2]
     assert mixed(order, scores, likeness, TRADE_OFF[types_pb2.SCENE_SEARCH], 4).tolist() == [0, 1, 2, 3]
 
@@ -57,7 +57,7 @@ def test_without_vectors_brand_and_category_say_what_is_alike() -> None:
         "a", "b", "c", "d", brand=[1, 1, 0, 0], brands=["", "Halo"], category=[0, 0, 0, 1], categories=["Home", ""]
     )
     none = np.zeros((4, 4), np.float32)
-    likeness = likeness_of(none, np.zeros(4, np.bool_), candidates)
+    likeness = likeness_of(np.arange(4), none, np.zeros(4, np.bool_), candidates)
     assert likeness(0).tolist() == [1.0, 1.0, 0.5, 0.0]
     # What has no name is like nobody.
     assert likeness(3).tolist() == [0.0, 0.0, 0.0, 0.0]
