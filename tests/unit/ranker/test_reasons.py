@@ -49,7 +49,8 @@ def test_no_more_than_four_reasons_are_told_strongest_first() -> None:
         rows[0, FEATURES.index(name)] = weight
 
     def total(features: Float32) -> NDArray[np.float64]:
-        return features.sum(axis=1, dtype=np.float64)
+        totals: NDArray[np.float64] = features.sum(axis=1, dtype=np.float64)
+        return totals
 
     (reasons, _) = explain([0, 1], rows, total, ranked(vectors=np.zeros((0, tiny.DIM), np.float32)))
     assert [reason.text for reason in reasons.reasons] == [
