@@ -1,15 +1,16 @@
-"""The command line of a shop: `souk search`, `similar`, `suggest`, `item`, `ingest`, `status`.
+"""The command line of a shop: `souk search`, `recommend`, `similar`, `suggest`, `event`, `ingest`, `admin` and more.
 
 Tables for people, --json for programs. Exit code 1 where the shop refused or did not answer.
 """
 
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import grpc
 import typer
@@ -22,17 +23,18 @@ from rich.table import Table
 
 from souk import filters
 from souk.client import SyncClient
-from souk.dataset import BadRow, DatasetError, read_items
+from souk.dataset import BadRow, DatasetError, find_table, read_events, read_items
 from souk.retriever.v1 import admin_pb2, retriever_pb2
 from souk.shop.v1 import shop_pb2
 from souk.show import hits_table, info_line
-from souk.types.v1 import types_pb2
+from souk.types.v1 import generations_pb2, types_pb2
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Talk to a Souk shop.")
 out = Console()
 err = Console(stderr=True)
 
-_BATCH = 500
+_ITEMS_AT_ONCE = 500
+_EVENTS_AT_ONCE = 1000
 _MAX_BAD_ROWS_SHOWN = 10
 
 Shop = Annotated[str, typer.Option("--shop", envvar="SOUK_SHOP", help="host:port of the gateway.")]
@@ -50,9 +52,14 @@ Explain = Annotated[bool, typer.Option("--explain", help="Show what each leg sai
 
 
 @contextmanager
-def _client(shop: str, embedder: str = "127.0.0.1:7101", retriever: str = "127.0.0.1:7102") -> Iterator[SyncClient]:
+def _client(
+    shop: str,
+    embedder: str = "127.0.0.1:7101",
+    retriever: str = "127.0.0.1:7102",
+    coldstart: str = "127.0.0.1:7104",
+) -> Iterator[SyncClient]:
     """A client whose errors end the command with what the shop said."""
-    with SyncClient(shop, embedder=embedder, retriever=retriever) as client:
+    with SyncClient(shop, embedder=embedder, retriever=retriever, coldstart=coldstart) as client:
         try:
             yield client
         except grpc.aio.AioRpcError as error:
@@ -75,11 +82,7 @@ def _filter(
         nodes.append(filters.any_of(*paths))
     if min_price is not None or max_price is not None:
         nodes.append(filters.price(min_price, max_price))
-    for pair in attributes or ():
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--attribute")
-        nodes.append(filters.attribute(name, [value]))
+    nodes += [filters.attribute(name, [value]) for name, value in map(_pair, attributes or ())]
     return filters.all_of(*nodes) if nodes else None
 
 
@@ -169,30 +172,28 @@ def ingest(
     retriever: Annotated[str, typer.Option(envvar="SOUK_RETRIEVER", help="host:port of the retriever.")] = (
         "127.0.0.1:7102"
     ),
+    events: Annotated[bool, typer.Option(help="Write the events of a dataset directory, too.")] = True,
     wait: Annotated[bool, typer.Option(help="Wait until every item has its vector.")] = True,
 ) -> None:
-    """Writes the items of a dataset directory or file (docs/data.md). Safe to repeat: what is held stays as it is."""
+    """Writes the items, and the events, of a dataset (docs/data.md). Safe to repeat: what is held stays as it is."""
     bad: list[BadRow] = []
-    outcomes: Counter[str] = Counter()
-    refused: list[str] = []
     with _client(shop, retriever=retriever) as client:
         try:
-            items = read_items(path, bad.append)
             with _progress() as progress:
-                task = progress.add_task("writing items", total=None)
-                while batch := list(islice(items, _BATCH)):
-                    for result in client.upsert_items(batch, timeout=30):
-                        outcomes[admin_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_").lower()] += 1
-                        if result.outcome == admin_pb2.OUTCOME_INVALID:
-                            refused.append(f"{result.item_id}: {result.message}")
-                    progress.update(task, completed=sum(outcomes.values()))
-                progress.update(task, total=sum(outcomes.values()))
+                items = write_items(client, read_items(path, bad.append), progress)
+                written = 0
+                if events and path.is_dir() and find_table(path, "events"):
+                    written = write_events(client, read_events(path, bad.append), progress)
                 if wait:
                     wait_for_vectors(client, progress)
         except DatasetError as error:
             err.print(f"[red]{escape(str(error))}[/red]")
             raise typer.Exit(1) from None
+    outcomes = Counter(_outcome(result) for result in items)
     out.print(", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()) or "no items")
+    if written:
+        out.print(f"{written} events written")
+    refused = [f"{one.item_id}: {one.message}" for one in items if one.outcome == admin_pb2.OUTCOME_INVALID]
     _complain("rows could not be read", [str(one) for one in bad])
     _complain("items were refused", refused)
     if bad or refused:
@@ -234,6 +235,208 @@ def status(
     out.print(table)
 
 
+@app.command()
+def recommend(
+    shop: Shop = "127.0.0.1:7100",
+    shopper: Shopper = "",
+    scene: Annotated[
+        str, typer.Option(help="home, similar, cart, new_arrivals, promotion, campaign, sponsored.")
+    ] = "home",
+    about: Annotated[
+        list[str] | None, typer.Option("--item", help="The page's item, or the items in the cart.")
+    ] = None,
+    know: Annotated[list[str] | None, typer.Option("--know", help="What the shop knows: 'country=GB'.")] = None,
+    page_size: PageSize = 10,
+    page: PageToken = "",
+    brand: Brands = None,
+    category: Categories = None,
+    min_price: MinPrice = None,
+    max_price: MaxPrice = None,
+    attribute: Attributes = None,
+    exclude: Excluded = None,
+    explain: Explain = False,
+    as_json: Json = False,
+) -> None:
+    """Items for a shopper: souk recommend --shopper 42 --scene home."""
+    known = [types_pb2.Attribute(name=name, values=[value]) for name, value in map(_pair, know or ())]
+    with _client(shop) as client:
+        answer = client.recommend(
+            _named(types_pb2.Scene, "SCENE_", scene),
+            shopper_id=shopper,
+            item_ids=about or (),
+            shopper_attributes=known,
+            page_size=page_size,
+            page_token=page,
+            filter=_filter(brand, category, min_price, max_price, attribute),
+            exclude=exclude or (),
+            explain=explain,
+        )
+    if not as_json:
+        out.print(f"stage: {types_pb2.Stage.Name(answer.stage).removeprefix('STAGE_').lower()}")
+    _show(answer, answer.hits, answer.info, as_json, explain)
+
+
+@app.command()
+def event(
+    shopper: Annotated[str, typer.Option("--shopper", help="Whose event.")],
+    kind: Annotated[
+        str, typer.Option("--type", help="search, view, click, cart, uncart, purchase, return, skip.")
+    ] = "view",
+    item_id: Annotated[str, typer.Option("--item", help="What it happened to.")] = "",
+    query: Annotated[str, typer.Option(help="What was typed.")] = "",
+    request_id: Annotated[str, typer.Option(help="The answer that showed the item.")] = "",
+    event_id: Annotated[str, typer.Option(help="Makes a repeat harmless; a new one if not given.")] = "",
+    shop: Shop = "127.0.0.1:7100",
+) -> None:
+    """Tells the shop what a shopper did: souk event --shopper 42 --type purchase --item A1."""
+    one = types_pb2.Event(
+        event_id=event_id or uuid.uuid4().hex,
+        shopper_id=shopper,
+        type=_named(types_pb2.EventType, "EVENT_TYPE_", kind),
+        item_id=item_id,
+        query=query,
+        request_id=request_id,
+    )
+    with _client(shop) as client:
+        answer = client.record_events([one])
+    out.print(
+        f"{answer.accepted} written, {answer.duplicates} known already"
+        + (", its item is not in the catalogue yet" if answer.unknown_items else "")
+    )
+
+
+shopper_app = typer.Typer(no_args_is_help=True, help="What is held of a shopper.")
+app.add_typer(shopper_app, name="shopper")
+Coldstart = Annotated[str, typer.Option("--coldstart", envvar="SOUK_COLDSTART", help="host:port of coldstart.")]
+
+
+@shopper_app.command("show")
+def shopper_show(shopper_id: str, coldstart: Coldstart = "127.0.0.1:7104", as_json: Json = False) -> None:
+    """All that is held of a shopper."""
+    with _client("127.0.0.1:7100", coldstart=coldstart) as client:
+        parts = client.shopper(shopper_id)
+    if as_json:
+        out.print_json(f"[{', '.join(MessageToJson(part) for part in parts)}]")
+        return
+    counts = Counter(part.WhichOneof("part") for part in parts)
+    for part in parts:
+        if part.WhichOneof("part") == "context":
+            known = part.context
+            out.print(f"stage {types_pb2.Stage.Name(known.stage).removeprefix('STAGE_').lower()}")
+            for what, names in (
+                ("interests", [f"{one.label} {one.share:.2f}" for one in known.topics[:5]]),
+                ("brands", [f"{one.name} {one.share:.2f}" for one in known.brands[:5]]),
+                ("categories", [f"{one.name} {one.share:.2f}" for one in known.categories[:5]]),
+                ("attributes", [f"{one.name}={', '.join(one.values)}" for one in known.attributes]),
+            ):
+                out.print(f"{what}: {escape(', '.join(names)) or 'none'}")
+    out.print(f"{counts['event']} events, {counts['impression']} impressions; --json shows them")
+
+
+@shopper_app.command("forget")
+def shopper_forget(shopper_id: str, coldstart: Coldstart = "127.0.0.1:7104") -> None:
+    """Erases all that is held of a shopper."""
+    with _client("127.0.0.1:7100", coldstart=coldstart) as client:
+        answer = client.forget_shopper(shopper_id)
+    out.print(f"erased: {answer.events} events, {answer.impressions} impressions")
+
+
+admin_app = typer.Typer(no_args_is_help=True, help="Changes the models under traffic: prepare, switch, retire.")
+app.add_typer(admin_app, name="admin")
+
+
+@admin_app.command("list")
+def admin_list(shop: Shop = "127.0.0.1:7100") -> None:
+    """The generations that the processes hold."""
+    with _client(shop) as client:
+        table = Table("generation", "state", "serving", "pending items", "", box=None)
+        for one in client.generations():
+            state = generations_pb2.GenerationState.Name(one.state).removeprefix("GENERATION_STATE_").lower()
+            table.add_row(
+                one.generation, state, "yes" if one.serving else "", str(one.pending_items), escape(one.message)
+            )
+        out.print(table)
+
+
+@admin_app.command("prepare")
+def admin_prepare(
+    bundle: Annotated[Path, typer.Argument(help="Directory of a bundle, on the machine of the processes.")],
+    shop: Shop = "127.0.0.1:7100",
+    minutes: Annotated[float, typer.Option(help="How long to wait for it.")] = 30.0,
+) -> None:
+    """Loads a bundle in every process beside what serves, and waits until it is ready."""
+    end = time.monotonic() + minutes * 60
+    with _client(shop) as client, err.status("preparing") as progress:
+        while True:
+            try:
+                ready = client.prepare(str(bundle.resolve()), timeout=20)
+                break
+            except grpc.aio.AioRpcError as error:
+                # It goes on loading; the next call waits for it again.
+                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or time.monotonic() > end:
+                    raise
+                pending = max((one.pending_items for one in client.generations()), default=0)
+                progress.update(f"preparing: {pending} items still lack a vector")
+    out.print(f"ready: {ready.generation}\nnext: souk admin switch {ready.generation}")
+
+
+@admin_app.command("switch")
+def admin_switch(generation: str, shop: Shop = "127.0.0.1:7100") -> None:
+    """Makes a prepared generation the one that serves, in every process."""
+    with _client(shop) as client:
+        old = [one.generation for one in client.generations() if one.serving]
+        client.switch(generation)
+    out.print(
+        f"{generation[:12]} serves" + "".join(f"\nnext: souk admin retire {one}" for one in old if one != generation)
+    )
+
+
+@admin_app.command("retire")
+def admin_retire(generation: str, shop: Shop = "127.0.0.1:7100") -> None:
+    """Lets a generation go, in every process."""
+    with _client(shop) as client:
+        client.retire(generation)
+    out.print(f"{generation[:12]} is let go")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _named(enum: Any, prefix: str, name: str) -> Any:
+    """The value of a proto enum by its short name, in any case."""
+    values = {key.removeprefix(prefix).lower(): value for key, value in enum.items() if value}
+    if name.lower() not in values:
+        raise typer.BadParameter(f"{name!r}; it must be one of {', '.join(values)}")
+    return values[name.lower()]
+
+
+def write_items(client: SyncClient, items: Iterator[types_pb2.Item], progress: Progress) -> list[admin_pb2.WriteResult]:
+    """Writes all items, batch by batch; what became of each."""
+    task = progress.add_task("writing items", total=None)
+    results: list[admin_pb2.WriteResult] = []
+    while batch := list(islice(items, _ITEMS_AT_ONCE)):
+        results += client.upsert_items(batch, timeout=30)
+        progress.update(task, completed=len(results))
+    progress.update(task, total=len(results))
+    return results
+
+
+def write_events(client: SyncClient, events: Iterator[types_pb2.Event], progress: Progress) -> int:
+    """Writes all events, batch by batch; how many were new."""
+    task = progress.add_task("writing events", total=None)
+    sent = new = 0
+    while batch := list(islice(events, _EVENTS_AT_ONCE)):
+        new += client.record_events(batch, timeout=30).accepted
+        sent += len(batch)
+        progress.update(task, completed=sent)
+    progress.update(task, total=sent)
+    return new
+
+
 def wait_for_vectors(client: SyncClient, progress: Progress, seconds: float = 3600) -> None:
     """Shows how many items still wait for their vector; returns when none does. Raises TimeoutError."""
     task = progress.add_task("making vectors", total=None)
@@ -246,6 +449,10 @@ def wait_for_vectors(client: SyncClient, progress: Progress, seconds: float = 36
             return
         time.sleep(0.2)
     raise TimeoutError(f"items still wait for their vectors after {seconds:.0f} s")
+
+
+def _outcome(result: admin_pb2.WriteResult) -> str:
+    return admin_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_").lower()
 
 
 def _progress() -> Progress:

@@ -16,10 +16,11 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
+from souk.coldstart.v1 import coldstart_pb2, coldstart_pb2_grpc
 from souk.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from souk.retriever.v1 import admin_pb2, retriever_pb2, retriever_pb2_grpc
 from souk.shop.v1 import shop_pb2, shop_pb2_grpc
-from souk.types.v1 import types_pb2
+from souk.types.v1 import generations_pb2, generations_pb2_grpc, types_pb2
 from souk.vectors import Float32, pack_vector, unpack_matrix
 
 P = ParamSpec("P")
@@ -78,7 +79,7 @@ class RetryBudget:
 
 
 class Client:
-    """Calls a shop's gateway and, where their addresses are given, its embedder and retriever.
+    """Calls a shop's gateway and, for what a shop's operators and data team ask, the processes behind it.
 
     `timeout` (seconds) is the deadline of every call that names none; retries happen within it. Errors are
     grpc.aio.AioRpcError with the codes that the protos list.
@@ -90,6 +91,7 @@ class Client:
         *,
         embedder: str = "127.0.0.1:7101",
         retriever: str = "127.0.0.1:7102",
+        coldstart: str = "127.0.0.1:7104",
         timeout: float = 5.0,
     ) -> None:
         self._channels = [
@@ -98,6 +100,8 @@ class Client:
         self._shop = shop_pb2_grpc.ShopStub(self._channels[0])
         self._embedder = embedder_pb2_grpc.EmbedderStub(self._channels[1])
         self._retriever = retriever_pb2_grpc.RetrieverStub(self._channels[2])
+        self._coldstart = coldstart_pb2_grpc.ColdstartStub(self._channels[3])
+        self._generations = generations_pb2_grpc.GenerationsStub(self._channels[0])
         self._timeout = timeout
         self._budget = RetryBudget()
 
@@ -144,6 +148,7 @@ class Client:
         *,
         shopper_id: str = "",
         item_ids: Sequence[str] = (),
+        shopper_attributes: Sequence[types_pb2.Attribute] = (),
         page_size: int = 0,
         page_token: str = "",
         filter: retriever_pb2.Filter | None = None,
@@ -156,6 +161,7 @@ class Client:
             shopper_id=shopper_id,
             scene=scene,
             item_ids=item_ids,
+            shopper_attributes=shopper_attributes,
             page_size=page_size,
             page_token=page_token,
             filter=filter,
@@ -275,6 +281,47 @@ class Client:
         """What the retriever holds and serves."""
         return await self._call(self._retriever.GetInfo, retriever_pb2.GetInfoRequest(), timeout)
 
+    async def shopper(
+        self, shopper_id: str, *, timeout: float | None = None
+    ) -> Sequence[coldstart_pb2.GetShopperResponse]:
+        """All that is held of a shopper, part by part (see Coldstart.GetShopper)."""
+        request = coldstart_pb2.GetShopperRequest(shopper_id=shopper_id)
+        call = self._coldstart.GetShopper(request, timeout=self._timeout if timeout is None else timeout)
+        return [part async for part in call]
+
+    async def forget_shopper(
+        self, shopper_id: str, *, timeout: float | None = None
+    ) -> coldstart_pb2.ForgetShopperResponse:
+        """Erases all that is held of a shopper (see Coldstart.ForgetShopper)."""
+        request = coldstart_pb2.ForgetShopperRequest(shopper_id=shopper_id)
+        return await self._call(self._coldstart.ForgetShopper, request, timeout)
+
+    async def onboarding_questions(
+        self, k: int = 3, *, shopper_id: str = "", timeout: float | None = None
+    ) -> Sequence[coldstart_pb2.OnboardingQuestion]:
+        """What to ask a shopper nobody knows (see Coldstart.OnboardingQuestions)."""
+        request = coldstart_pb2.OnboardingQuestionsRequest(shopper_id=shopper_id, k=k)
+        return (await self._call(self._coldstart.OnboardingQuestions, request, timeout)).questions
+
+    async def generations(self, *, timeout: float | None = None) -> Sequence[generations_pb2.Generation]:
+        """What is loaded in all processes behind the gateway."""
+        request = generations_pb2.ListGenerationsRequest()
+        return (await self._call(self._generations.ListGenerations, request, timeout)).generations
+
+    async def prepare(self, bundle: str, *, timeout: float | None = None) -> generations_pb2.Generation:
+        """Loads a bundle beside what serves, in all processes behind the gateway (see Generations.Prepare)."""
+        request = generations_pb2.PrepareRequest(bundle=bundle)
+        return (await self._call(self._generations.Prepare, request, timeout)).generation
+
+    async def switch(self, generation: str, *, timeout: float | None = None) -> generations_pb2.Generation:
+        """Makes a prepared generation the one that serves (see Generations.Switch)."""
+        request = generations_pb2.SwitchRequest(generation=generation)
+        return (await self._call(self._generations.Switch, request, timeout)).generation
+
+    async def retire(self, generation: str, *, timeout: float | None = None) -> None:
+        """Lets a generation go (see Generations.Retire)."""
+        await self._call(self._generations.Retire, generations_pb2.RetireRequest(generation=generation), timeout)
+
     async def _call(
         self, method: Callable[..., Awaitable[R]], request: Any, timeout: float | None, idempotent: bool = True
     ) -> R:
@@ -316,6 +363,7 @@ class SyncClient:
         *,
         embedder: str = "127.0.0.1:7101",
         retriever: str = "127.0.0.1:7102",
+        coldstart: str = "127.0.0.1:7104",
         timeout: float = 5.0,
     ) -> None:
         self._loop = asyncio.new_event_loop()
@@ -323,7 +371,7 @@ class SyncClient:
         self._thread.start()
 
         async def connect() -> Client:
-            return Client(shop, embedder=embedder, retriever=retriever, timeout=timeout)
+            return Client(shop, embedder=embedder, retriever=retriever, coldstart=coldstart, timeout=timeout)
 
         self._client = self._run(connect())
 
@@ -358,3 +406,10 @@ class SyncClient:
     nearest = _sync(Client.nearest)
     encoder_info = _sync(Client.encoder_info)
     catalogue_info = _sync(Client.catalogue_info)
+    shopper = _sync(Client.shopper)
+    forget_shopper = _sync(Client.forget_shopper)
+    onboarding_questions = _sync(Client.onboarding_questions)
+    generations = _sync(Client.generations)
+    prepare = _sync(Client.prepare)
+    switch = _sync(Client.switch)
+    retire = _sync(Client.retire)
