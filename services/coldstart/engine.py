@@ -108,13 +108,14 @@ class Engine:
         self.log.close()
 
     async def _keep_up(self) -> None:
-        """Charts and newcomers follow what was told; forgotten shoppers' entries are blanked once Redis is back."""
+        """Charts and newcomers follow what was told; what forgetting left to be overwritten is."""
         loop = asyncio.get_running_loop()
         failed = ""
         while not await sleep_until_stopped(self._stopped, _UPKEEP_SECONDS):
             try:
                 await loop.run_in_executor(self._background, lambda: self.crowd.refresh(time.time()))
                 await self.states.blank()
+                self.log.scrub()
             except Exception as error:
                 if str(error) != failed:  # Answers go on with what was derived before.
                     failed = str(error)

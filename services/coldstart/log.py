@@ -3,7 +3,8 @@
 Events are kept in the order of their commits (`sequence`) and read in the order of their times. A time ahead of the
 clock of this process is set to the moment of receipt, since nothing can have happened later; what was told is kept
 beside it (`told_ms`). An event for an item that is not known waits: it counts from the start and is joined when the
-item is told of. What is forgotten is overwritten in the file, and the write-ahead log emptied, before the answer.
+item is told of. What is forgotten is deleted and the file made anew without it (VACUUM: deleting alone, even with
+secure_delete, leaves copies in pages that were split), before the answer where that was not done just before.
 """
 
 import heapq
@@ -75,7 +76,7 @@ _LAYOUT = Layout(
     again="with the same ids",
     queued=telemetry.LOG_QUEUED,
     commit_seconds=telemetry.LOG_COMMIT_SECONDS,
-    secure_delete=True,
+    meta={"unscrubbed": 0},
 )
 # Attributes that part shoppers into segments.
 SEGMENT_ATTRIBUTES = ("country", "age_band")
@@ -83,6 +84,8 @@ CATEGORY_SEPARATOR = " > "
 # A purchase of the same item after so long is a re-buy, not the same basket told twice.
 _AGAIN_MS = 12 * 3600 * 1000
 _PAGE_BYTES = 1 << 20
+_SCRUB_WAIT_MS = 200
+_SCRUB_REST = 9
 # Joins segments in one column: no attribute holds it.
 _NO_TEXT = "\x00"
 _IDS_AT_ONCE = 500
@@ -334,6 +337,7 @@ class Batch:
         impressions = self.db.execute("DELETE FROM impressions WHERE shopper = ?", row).rowcount
         self.db.execute("DELETE FROM shoppers WHERE key = ?", row)
         self.db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", (self._next(), shopper_id))
+        self.db.execute("UPDATE meta SET value = 1 WHERE name = 'unscrubbed'")
         self.counts.events -= events
         self.counts.impressions -= impressions
         self.counts.waiting -= waiting
@@ -409,7 +413,8 @@ class Log(Journal[Batch]):
         self._clock = clock
         self._head: int = meta(self._writer, "head")
         self._tell: Told = lambda _batch: None
-        self._unscrubbed = True  # A kill may have come between a commit and the emptying of the write-ahead log.
+        self._unscrubbed: bool = meta(self._writer, "unscrubbed") == 1
+        self._scrub_after = 0.0
         self.counts = self._count()
         self._scrub()
 
@@ -455,6 +460,11 @@ class Log(Journal[Batch]):
         facts = Facts.of(item, self._clock())
         return self.submit(1, lambda batch: batch.put_item(item.id, facts, space, vector))
 
+    def scrub(self) -> None:
+        """Has the writer overwrite what was forgotten, where that is still to be done and can be queued."""
+        if self._unscrubbed:
+            self.submit(0, lambda _batch: None)
+
     def forget(self, shopper_id: str) -> Future[coldstart_pb2.ForgetShopperResponse]:
         """Erases all that is held of a shopper; impressions without a shopper are nobody's and stay."""
         return self.submit(1, lambda batch: batch.forget(shopper_id))
@@ -485,10 +495,26 @@ class Log(Journal[Batch]):
         self._scrub()
 
     def _scrub(self) -> None:
-        """Empties the write-ahead log, whose old pages may hold what was forgotten; later where a read bars it."""
-        if self._unscrubbed:
-            busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            self._unscrubbed = bool(busy)
+        """Makes the file anew where it may hold what was forgotten; a later commit does what fails or comes too soon.
+
+        So that many who are forgotten do not stop the writes, it takes at most a tenth of the writer's time.
+        """
+        began = time.monotonic()
+        if not self._unscrubbed or began < self._scrub_after:
+            return
+        try:
+            self._writer.execute("VACUUM")
+            # Old pages wait in the write-ahead log until no read needs them.
+            self._writer.execute(f"PRAGMA busy_timeout = {_SCRUB_WAIT_MS}")
+            busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                self._writer.execute("UPDATE meta SET value = 0 WHERE name = 'unscrubbed'")
+                self._unscrubbed = False
+        except sqlite3.Error as error:
+            telemetry.log.warning("what was forgotten is not yet overwritten in the file", problem=str(error))
+        finally:
+            self._writer.execute("PRAGMA busy_timeout = 5000")
+            self._scrub_after = time.monotonic() + _SCRUB_REST * (time.monotonic() - began)
 
     def _count(self) -> Counts:
         def one(query: str) -> Any:

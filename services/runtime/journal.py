@@ -55,8 +55,6 @@ class Layout:
     queued: Gauge
     commit_seconds: Histogram
     meta: dict[str, int] = field(default_factory=dict)
-    secure_delete: bool = False
-    """Overwrite what is deleted."""
 
 
 @dataclass
@@ -314,8 +312,6 @@ def _open(directory: Path, layout: Layout) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -65536")
-        if layout.secure_delete:
-            connection.execute("PRAGMA secure_delete = ON")
         if not tables:
             _create(connection, layout)
     except sqlite3.Error as error:
