@@ -18,6 +18,7 @@ from demo.stack import Stack
 from souk import filters
 from souk.client import SyncClient
 from souk.dataset import find_table, read_items, read_judgements
+from souk.ingest import wait_for_vectors, write_items
 from souk.retriever.v1 import admin_pb2
 from souk.shop.v1 import shop_pb2
 from souk.show import hits_table, info_line
@@ -25,7 +26,6 @@ from souk.types.v1 import types_pb2
 from training.evaluate.metrics import by_query
 from training.evaluate.search import evaluate, popular, summary
 
-_BATCH = 500
 _JUDGED_QUERIES = 60
 _TIMED_SEARCHES = 100
 # Queries for shops without judgements.
@@ -58,22 +58,10 @@ class Show:
     def fill(self) -> None:
         """All items into the catalogue, and their vectors."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        outcomes: dict[int, int] = defaultdict(int)
         with Progress(*columns, console=self._console) as progress:
-            writing = progress.add_task("writing items", total=None)
-            items = read_items(self._shop.dataset)
-            while batch := list(islice(items, _BATCH)):
-                for result in self._client.upsert_items(batch, timeout=30):
-                    outcomes[result.outcome] += 1
-                progress.update(writing, completed=sum(outcomes.values()))
-            progress.update(writing, total=sum(outcomes.values()))
-            embedding = progress.add_task("making vectors", total=None)
-            while (pending := self._pending()) > 0:
-                total = sum(outcomes.values())
-                progress.update(embedding, total=total, completed=total - pending)
-                time.sleep(0.2)
-            progress.update(embedding, total=sum(outcomes.values()), completed=sum(outcomes.values()))
-        self._check("every item was accepted", outcomes[admin_pb2.OUTCOME_INVALID] == 0)
+            results = write_items(self._client, read_items(self._shop.dataset), progress)
+            wait_for_vectors(self._client, progress)
+        self._check("every item was accepted", all(one.outcome != admin_pb2.OUTCOME_INVALID for one in results))
 
     def searches(self) -> None:
         """A query in English, one in Chinese, and the quality over judged queries."""
@@ -249,7 +237,9 @@ class Show:
         english = [query for query in self._grades if query.isascii()]
         chinese = [query for query in self._grades if not query.isascii()]
         # The first is a plain noun; those after it share no word with what they mean.
-        return [*english[:2], *english[3:4], *chinese[:1]] or [item.title for item in islice(read_items(self._shop.dataset), 3)]
+        return [*english[:2], *english[3:4], *chinese[:1]] or [
+            item.title for item in islice(read_items(self._shop.dataset), 3)
+        ]
 
     def _quality(self) -> None:
         """nDCG@10 over judged queries; the search must be far ahead of the popularity order."""
@@ -272,9 +262,6 @@ class Show:
 
     def _first(self, answer: shop_pb2.SearchResponse) -> str:
         return answer.hits[0].item_id if answer.hits else ""
-
-    def _pending(self) -> int:
-        return max(index.pending for index in self._client.catalogue_info().indexes)
 
     def _until(self, holds: Callable[[], bool], seconds: float = 60) -> bool:
         end = time.monotonic() + seconds

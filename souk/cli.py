@@ -8,7 +8,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +23,7 @@ from rich.table import Table
 from souk import filters
 from souk.client import SyncClient
 from souk.dataset import BadRow, DatasetError, find_table, read_events, read_items
+from souk.ingest import wait_for_vectors, write_events, write_items
 from souk.retriever.v1 import admin_pb2, retriever_pb2
 from souk.shop.v1 import shop_pb2
 from souk.show import hits_table, info_line
@@ -33,8 +33,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Talk to a So
 out = Console()
 err = Console(stderr=True)
 
-_ITEMS_AT_ONCE = 500
-_EVENTS_AT_ONCE = 1000
 _MAX_BAD_ROWS_SHOWN = 10
 
 Shop = Annotated[str, typer.Option("--shop", envvar="SOUK_SHOP", help="host:port of the gateway.")]
@@ -412,43 +410,6 @@ def _named(enum: Any, prefix: str, name: str) -> Any:
     if name.lower() not in values:
         raise typer.BadParameter(f"{name!r}; it must be one of {', '.join(values)}")
     return values[name.lower()]
-
-
-def write_items(client: SyncClient, items: Iterator[types_pb2.Item], progress: Progress) -> list[admin_pb2.WriteResult]:
-    """Writes all items, batch by batch; what became of each."""
-    task = progress.add_task("writing items", total=None)
-    results: list[admin_pb2.WriteResult] = []
-    while batch := list(islice(items, _ITEMS_AT_ONCE)):
-        results += client.upsert_items(batch, timeout=30)
-        progress.update(task, completed=len(results))
-    progress.update(task, total=len(results))
-    return results
-
-
-def write_events(client: SyncClient, events: Iterator[types_pb2.Event], progress: Progress) -> int:
-    """Writes all events, batch by batch; how many were new."""
-    task = progress.add_task("writing events", total=None)
-    sent = new = 0
-    while batch := list(islice(events, _EVENTS_AT_ONCE)):
-        new += client.record_events(batch, timeout=30).accepted
-        sent += len(batch)
-        progress.update(task, completed=sent)
-    progress.update(task, total=sent)
-    return new
-
-
-def wait_for_vectors(client: SyncClient, progress: Progress, seconds: float = 3600) -> None:
-    """Shows how many items still wait for their vector; returns when none does. Raises TimeoutError."""
-    task = progress.add_task("making vectors", total=None)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        catalogue = client.catalogue_info()
-        pending = max((index.pending for index in catalogue.indexes), default=0)
-        progress.update(task, total=catalogue.items, completed=catalogue.items - pending)
-        if not pending:
-            return
-        time.sleep(0.2)
-    raise TimeoutError(f"items still wait for their vectors after {seconds:.0f} s")
 
 
 def _outcome(result: admin_pb2.WriteResult) -> str:
