@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 BUNDLE := .souk/bundle/manifest.json
 export VENV
 
-.PHONY: help setup demo test test-long lint protos bundle bench stack clean
+.PHONY: help setup demo test lint protos bundle bench stack clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,10 +25,7 @@ demo: setup  ## build the models, run the whole stack, show answers (ONCE=1 ends
 	@$(BIN)/python -m demo $(if $(DATA),--data $(DATA)) $(if $(ONCE),--once)
 
 test: setup  ## all tests that fit into 15 minutes on 2 cores
-	$(BIN)/pytest -q -m "not long"
-
-test-long: setup  ## the longer checks
-	$(BIN)/pytest -q -m long
+	$(BIN)/pytest -q
 
 lint: setup  ## form, types, imports, protos
 	$(BIN)/ruff check .
