@@ -21,6 +21,8 @@ _REASONS = {
     "meaning": "close in meaning",
     "like": "like the item",
     "behaviour": "fits what you did",
+    "profile": "fits your interests",
+    "together": "met by others together with what you met",
     "popular": "popular",
 }
 

@@ -14,7 +14,7 @@ Each stage is a method of Steps; degradations tell the caller which substitutes 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.gateway.listing import Listed, Wanted, ids_leg, item_leg, popular_leg, vector_leg, words_leg
 from services.gateway.pages import Kept, Pages, PageToken
@@ -115,6 +115,8 @@ class Pipeline:
                 legs = [leg for leg in legs if not leg.HasField("item")]
                 columns = await self._steps.find_something(journey, wanted, legs, without)
             listed = await self._steps.rank(journey, context, columns, wanted, item_ids=request.item_ids)
+            if proposed.policy:
+                listed = replace(listed, policy=f"{listed.policy}/{proposed.policy}")
             return listed.exploring(proposed.explorations)
 
         answer = await self._page(journey, wanted, compute)
@@ -215,16 +217,23 @@ class Pipeline:
 def _legs(
     item_ids: Sequence[str], vector: types_pb2.Vector | None, proposed: coldstart_pb2.CandidatesResponse
 ) -> list[retriever_pb2.Leg]:
-    """The ways in which candidates of a recommendation are found."""
-    legs = [item_leg(f"like {i}", item_id) for i, item_id in enumerate(item_ids[:_ITEMS_OF_A_SCENE])]
-    if vector is not None:
-        legs.append(vector_leg("behaviour", types_pb2.SPACE_BEHAVIOUR, vector, 1.0))
-    legs += [vector_leg(one.name, one.space, one.vector, one.weight) for one in proposed.vectors]
+    """The ways in which candidates of a recommendation are found: what is proposed, and what the gateway can add."""
+    legs = [
+        vector_leg(one.name, one.space, one.vector, one.weight)
+        for one in proposed.vectors
+        if one.space
+        != types_pb2.SPACE_TOPIC  # Topics are compared where profiles are kept; nothing is searched by them.
+    ]
     legs += [ids_leg(one.name, one.items, one.weight) for one in proposed.lists if one.items]
+    if not any(leg.name == "like" for leg in legs):
+        about = item_ids[:_ITEMS_OF_A_SCENE]
+        legs += [item_leg(f"like {i}" if i else "like", item_id) for i, item_id in enumerate(about)]
+    if vector is not None:
+        legs.insert(0, vector_leg("behaviour", types_pb2.SPACE_BEHAVIOUR, vector, 1.0))
     explored = [types_pb2.ScoredId(item_id=slot.item_id, score=1.0) for slot in proposed.explorations]
     if explored:
         # Only to be known and filtered; their places are given at the end.
-        legs.append(ids_leg("explore slot", explored, _POPULAR_WEIGHT))
+        legs.insert(0, ids_leg("explored", explored, _POPULAR_WEIGHT))
     return [*legs[: _MAX_LEGS - 1], popular_leg(_POPULAR_WEIGHT)]
 
 

@@ -45,11 +45,13 @@ class Journey:
         """Until the deadline; 0 when it has passed."""
         return max(0.0, self._end - asyncio.get_running_loop().time())
 
-    async def stage(self, name: str, share: float, call: Callable[[float], Awaitable[T]]) -> T:
+    async def stage(
+        self, name: str, share: float, call: Callable[[float], Awaitable[T]], *, callers_words: bool = False
+    ) -> T:
         """Runs one stage with its share of the time left; `call` is given the seconds it may take.
 
-        Raises StageFailed when it did not do its part, Unavailable or DeadlineExceeded never; a mistake of the caller's
-        (INVALID_ARGUMENT, NOT_FOUND) passes through as the error it is.
+        Raises StageFailed when it did not do its part. Where the stage is handed the caller's own words, a mistake in
+        them (INVALID_ARGUMENT, NOT_FOUND) passes through as the AioRpcError it is.
         """
         seconds = self.seconds_left() * share
         if seconds <= 0.001:
@@ -61,7 +63,7 @@ class Journey:
             except TimeoutError:
                 raise StageFailed(types_pb2.DEGRADATION_REASON_TIMEOUT, f"{name}: took over {seconds:.3f} s") from None
             except grpc.aio.AioRpcError as error:
-                if error.code() in _CALLERS:
+                if callers_words and error.code() in _CALLERS:
                     raise
                 reason = _REASONS.get(error.code(), types_pb2.DEGRADATION_REASON_FAILED)
                 raise StageFailed(reason, f"{name}: {error.code().name}: {error.details()}") from None

@@ -196,12 +196,14 @@ class Steps:
         for peer, stub in readers[:-1]:
             try:
                 with told_back(peer.name):
-                    return await journey.stage(stage, _PRIMARY_SHARE, partial(peer.call, method(stub), request))
+                    call = partial(peer.call, method(stub), request)
+                    return await journey.stage(stage, _PRIMARY_SHARE, call, callers_words=True)
             except StageFailed as failure:
                 journey.degrade(stage, failure.reason, "follower")
         peer, stub = readers[-1]
         try:
             with told_back(peer.name):
-                return await journey.stage(stage, 1.0, partial(peer.call, method(stub), request))
+                call = partial(peer.call, method(stub), request)
+                return await journey.stage(stage, 1.0, call, callers_words=True)
         except StageFailed as failure:
             raise journey.give_up(failure) from None
