@@ -52,6 +52,28 @@ class Judgement:
     language: str = ""
 
 
+@dataclass(frozen=True)
+class Shown:
+    """One item of one answer as a shopper was shown it, and what became of it there."""
+
+    request_id: str
+    item_id: str
+    position: int
+    """From 0 over all pages of the answer."""
+    propensity: float
+    """Probability with which the policy put this item at this place: above 0, at most 1."""
+    shopper_id: str = ""
+    scene: int = types_pb2.SCENE_UNSPECIFIED
+    policy: str = ""
+    generation: str = ""
+    query: str = ""
+    time: datetime | None = None
+    score: float | None = None
+    clicked: bool = False
+    carted: bool = False
+    purchased: bool = False
+
+
 class _Problem(ValueError):
     """What is wrong with one value; becomes a BadRow once the place is known."""
 
@@ -85,6 +107,13 @@ def _number(value: Any) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise _Problem(f"must be a finite number, not {value!r}")
+    return number
+
+
+def _propensity(value: Any) -> float:
+    number = _number(value)
+    if not 0 < number <= 1:
+        raise _Problem(f"must be above 0 and at most 1, not {value!r}")
     return number
 
 
@@ -179,12 +208,29 @@ COLUMNS: dict[str, dict[str, Callable[[Any], Any]]] = {
         **_MONEY,
     },
     "judgements": {"query": _text, "item_id": _text, "grade": _integer(0, 3), "language": _text},
+    "impressions": {
+        "request_id": _text,
+        "item_id": _text,
+        "position": _UINT32,
+        "propensity": _propensity,
+        "shopper_id": _text,
+        "scene": _enum(dict(types_pb2.Scene.items()), _SCENE_PREFIX),
+        "policy": _text,
+        "generation": _text,
+        "query": _text,
+        "time": _moment,
+        "score": _number,
+        "clicked": _flag,
+        "carted": _flag,
+        "purchased": _flag,
+    },
 }
 REQUIRED: dict[str, tuple[str, ...]] = {
     "items": ("item_id",),
     "shoppers": ("shopper_id",),
     "events": ("event_id", "shopper_id", "type"),
     "judgements": ("query", "item_id", "grade"),
+    "impressions": ("request_id", "item_id", "position", "propensity"),
 }
 
 
@@ -220,8 +266,13 @@ def read_judgements(path: str | Path, on_bad_row: OnBadRow | None = None) -> Ite
     return _read(path, "judgements", on_bad_row)
 
 
+def read_impressions(path: str | Path, on_bad_row: OnBadRow | None = None) -> Iterator[Shown]:
+    """Every shown item of a dataset directory or of one impressions file. As read_items."""
+    return _read(path, "impressions", on_bad_row)
+
+
 def parse_row(table: str, row: Mapping[Any, Any], file: str, number: int) -> Any:
-    """One flat row, values typed or as text, as Item, Shopper, Event or Judgement by `table`. Raises BadRow."""
+    """One flat row, values typed or as text, as Item, Shopper, Event, Judgement or Shown by `table`. Raises BadRow."""
     return _BUILDERS[table](_typed(row, file, number, table))
 
 
@@ -313,6 +364,7 @@ _BUILDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "shoppers": _shopper,
     "events": _event,
     "judgements": lambda row: Judgement(**row),
+    "impressions": lambda row: Shown(**row),
 }
 
 

@@ -4,12 +4,13 @@ import typer
 
 from training.bundle.cli import bundle
 from training.data.cli import app as data
-from training.data.cli import generate
+from training.data.cli import export_events, generate
 from training.encoder.cli import app as encoder
 from training.evaluate.cli import app as evaluate
 
 app = typer.Typer(help="Souk's offline side: data, models, bundles.", no_args_is_help=True)
 app.command()(generate)
+app.command()(export_events)
 app.command()(bundle)
 app.add_typer(data, name="data")
 app.add_typer(encoder, name="encoder")

@@ -33,6 +33,11 @@ _TYPES: dict[str, Any] = {
     "position": pa.uint32(),
     "quantity": pa.uint32(),
     "grade": pa.int8(),
+    "score": pa.float32(),
+    "propensity": pa.float32(),
+    "clicked": pa.bool_(),
+    "carted": pa.bool_(),
+    "purchased": pa.bool_(),
 }
 SCHEMAS: dict[str, Any] = {
     table: pa.schema([(column, _TYPES.get(column, pa.string())) for column in columns])
@@ -155,6 +160,10 @@ class Dataset:
     def judgements(self) -> pl.DataFrame:
         """All judgements; no rows where the dataset has no such table."""
         return self._table("judgements", optional=True)
+
+    def impressions(self) -> pl.DataFrame:
+        """All items shown; no rows where the dataset has no such table."""
+        return self._table("impressions", optional=True)
 
     def require_time(self, use: str) -> None:
         """Raises NoTime naming `use` unless every event has its time."""

@@ -94,6 +94,27 @@ def generate(
     _tell(out)
 
 
+def export_events(
+    out: Annotated[Path, typer.Option(help="New dataset directory.")],
+    coldstart: Annotated[str, typer.Option(help="host:port of the process that keeps the log.")] = "127.0.0.1:7104",
+    retriever: Annotated[str, typer.Option(help="host:port of a process that holds the catalogue.")] = "127.0.0.1:7102",
+) -> None:
+    """Export a running shop's catalogue, events and impressions as a dataset to train from."""
+    from training.data.export_events import export
+
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with told_errors(), Progress(*columns, console=complaints) as progress:
+        tasks = {}
+
+        def show(what: str, done: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=None)
+            progress.update(tasks[what], completed=done)
+
+        export(coldstart, retriever, out, show)
+    _tell(out)
+
+
 @app.command("validate")
 def validate_command(path: Annotated[Path, typer.Argument(metavar="DIR", help="Dataset directory.")]) -> None:
     """Check every row and print what the log is like; exits with 1 where a row is bad."""

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from services.domain.checks import Invalid, check_item
-from souk.dataset import BadRow, find_table, read_events, read_items, read_judgements, read_shoppers
+from souk.dataset import (
+    BadRow,
+    find_table,
+    read_events,
+    read_impressions,
+    read_items,
+    read_judgements,
+    read_shoppers,
+)
 from training.data.canonical import Dataset, open_dataset
 from training.data.effect_sizes import Effects, measure
 
@@ -64,6 +72,14 @@ def validate(path: Path) -> Report:
             report.add("judgements", "item_id is not in the catalogue", f"{judgement.query}: {judgement.item_id}")
         else:
             _once(report, "judgements", f"{judgement.query}: {judgement.item_id}", pairs)
+    places: set[str] = set()
+    for shown in _rows(report, "impressions", read_impressions):
+        if shown.item_id not in items:
+            report.add("impressions", "item_id is not in the catalogue", f"{shown.request_id}: {shown.item_id}")
+        elif shoppers and shown.shopper_id and shown.shopper_id not in shoppers:
+            report.add("impressions", "shopper_id is not among the shoppers", f"{shown.request_id}: {shown.shopper_id}")
+        else:
+            _once(report, "impressions", f"{shown.request_id}: {shown.position}", places)
     for table, count in report.dataset.info.counts.items():
         if count != report.counts.get(table, 0) + sum(n for (at, _), n in report.bad.items() if at == table):
             report.add(table, "dataset.json counts other rows", f"{count} said")

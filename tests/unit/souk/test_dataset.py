@@ -169,6 +169,23 @@ def test_events_of_a_dataset_without_time_have_none(tmp_path: Path) -> None:
         list(dataset.read_events(tmp_path))
 
 
+@pytest.mark.parametrize("suffix", dataset.SUFFIXES)
+def test_impressions_are_read(tmp_path: Path, suffix: str) -> None:
+    row = {"request_id": "r", "item_id": "A", "position": 2, "propensity": 0.5, "scene": "HOME", "clicked": True}
+    write(tmp_path, "impressions", suffix, [row])
+    home = types_pb2.SCENE_HOME
+    expected = dataset.Shown("r", "A", position=2, propensity=0.5, scene=home, clicked=True)
+    assert list(dataset.read_impressions(tmp_path)) == [expected]
+
+
+@pytest.mark.parametrize("propensity", [0, -0.1, 1.5, "nan"])
+def test_a_propensity_is_above_0_and_at_most_1(tmp_path: Path, propensity: Any) -> None:
+    row = {"request_id": "r", "item_id": "A", "position": 2, "propensity": propensity}
+    write(tmp_path, "impressions", ".jsonl", [row])
+    with pytest.raises(dataset.BadRow, match=r"impressions\.jsonl, row 1, propensity: must be"):
+        list(dataset.read_impressions(tmp_path))
+
+
 def test_judgements_are_read(tmp_path: Path) -> None:
     write(tmp_path, "judgements", ".csv", [{"query": "sofa", "item_id": "A", "grade": 3, "language": "en"}])
     assert list(dataset.read_judgements(tmp_path)) == [dataset.Judgement("sofa", "A", 3, "en")]

@@ -20,12 +20,15 @@ def broken(directory: Path) -> Path:
         "event_id,shopper_id,type,item_id,time\n1,s,VIEW,A,2025-01-01\n1,s,VIEW,A,\n2,s,VIEW,Z,\n3,t,VIEW,A,\n4,s,VIEW,A,\n"
     )
     (directory / "judgements.csv").write_text("query,item_id,grade\nq,A,3\nq,A,2\nq,Z,1\nq,A,9\n")
+    (directory / "impressions.csv").write_text(
+        "request_id,item_id,position,propensity,shopper_id\nr,A,0,1,s\nr,A,0,1,s\nr,A,1,0,s\nr,Z,2,1,s\nr,A,3,1,t\nq,A,0,.5,\n"
+    )
     return directory
 
 
 def test_every_kind_of_bad_row_is_counted(tmp_path: Path) -> None:
     report = validate(broken(tmp_path))
-    assert report.counts == {"items": 1, "shoppers": 1, "events": 2, "judgements": 1}
+    assert report.counts == {"items": 1, "shoppers": 1, "events": 2, "judgements": 1, "impressions": 2}
     assert report.bad == {
         ("items", "seen before"): 1,
         ("items", "price"): 1,
@@ -39,6 +42,10 @@ def test_every_kind_of_bad_row_is_counted(tmp_path: Path) -> None:
         ("judgements", "seen before"): 1,
         ("judgements", "item_id is not in the catalogue"): 1,
         ("judgements", "grade"): 1,
+        ("impressions", "seen before"): 1,
+        ("impressions", "propensity"): 1,
+        ("impressions", "item_id is not in the catalogue"): 1,
+        ("impressions", "shopper_id is not among the shoppers"): 1,
     }
     assert report.examples["items", "price"] == ["items.csv, row 3, price: must be a finite number, not 'x'"]
     assert report.effects is None
