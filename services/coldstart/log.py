@@ -81,7 +81,7 @@ _LAYOUT = Layout(
 # Attributes that part shoppers into segments.
 SEGMENT_ATTRIBUTES = ("country", "age_band")
 CATEGORY_SEPARATOR = " > "
-# A purchase of the same item after so long is a re-buy, not the same basket told twice.
+# A purchase of the same item so long before or after is a re-buy, not the same basket told in parts.
 _AGAIN_MS = 12 * 3600 * 1000
 _PAGE_BYTES = 1 << 20
 _SCRUB_WAIT_MS = 200
@@ -203,10 +203,11 @@ class Batch:
             key, segment = self._shopper(event.shopper_id)
             sequence = self._next()
             again = event.type == types_pb2.EVENT_TYPE_PURCHASE and self._found(
-                "SELECT 1 FROM events WHERE shopper = ? AND item = ? AND type = 6 AND time_ms < ? LIMIT 1",
+                "SELECT 1 FROM events WHERE shopper = ? AND item = ? AND type = 6 AND (time_ms < ? OR time_ms > ?)",
                 key,
                 event.item_id,
                 prepared.time_ms - _AGAIN_MS,
+                prepared.time_ms + _AGAIN_MS,
             )
             quantity = event.quantity if event.HasField("quantity") else 1
             price = event.price if event.HasField("price") else None

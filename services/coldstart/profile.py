@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.coldstart.knowledge import Topics
 from souk.coldstart.v1 import coldstart_pb2
@@ -43,7 +44,7 @@ def dense(weights: Mapping[str, float], vectors: Mapping[str, Float32]) -> Float
         return None
     rows = np.stack([vectors[item] for item in known])
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    total = np.array([weights[item] for item in known], np.float32) @ rows
+    total = _scaled([weights[item] for item in known]) @ rows
     length = float(np.linalg.norm(total))
     return (total / length).astype(np.float32) if length > 1e-6 else None
 
@@ -53,7 +54,7 @@ def interests(weights: Mapping[str, float], vectors: Mapping[str, Float32], topi
     liked = [item for item in weights if item in vectors and weights[item] > 0]
     if not liked:
         return None
-    shares = np.array([weights[item] for item in liked], np.float32)
+    shares = _scaled([weights[item] for item in liked])
     mean: Float32 = (shares @ topics.of(np.stack([vectors[item] for item in liked])) / shares.sum()).astype(np.float32)
     return mean
 
@@ -74,3 +75,10 @@ def topic_vector(shares: Sequence[coldstart_pb2.TopicShare], count: int) -> Floa
         if share.topic < count:
             vector[share.topic] = share.share
     return vector
+
+
+def _scaled(weights: Sequence[float]) -> NDArray[np.float64]:
+    """Weights with the largest 1: those of long ago beside one event of now are too small for float32."""
+    array = np.array(weights)
+    scaled: NDArray[np.float64] = array / np.abs(array).max()
+    return scaled
