@@ -28,7 +28,7 @@ _RESPECTS: dict[str, tuple[str, ...]] = {
     "price_closeness": ("price_closeness",),
     "brand_share": ("brand_share",),
     "category_share": ("category_share",),
-    "history": ("in_history", "history_count", "history_recency"),
+    "history": ("in_history", *(name for name in FEATURES if name.startswith("history_"))),
 }
 _COLUMNS = {respect: [FEATURES.index(name) for name in names] for respect, names in _RESPECTS.items()}
 
