@@ -5,25 +5,22 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from services.domain.bundle import MANIFEST, Bundle, BundleError, read_bundle
+from services.domain.bundle import Bundle
 from services.domain.checks import Invalid
 from services.embedder.batcher import Batcher, Budget, Done, Limits
 from services.embedder.encoder import Encoder, Text
 from services.embedder.settings import EmbedderSettings
 from services.runtime import telemetry, threads
 from services.runtime.cache import Key, VectorCache
-from services.runtime.errors import FailedPrecondition, NotFound, Overloaded
+from services.runtime.generations import Generations
 from services.runtime.onnx import SessionLost
-from souk.types.v1 import generations_pb2
 from souk.vectors import Float32
 
 P = TypeVar("P")
@@ -33,8 +30,6 @@ R = TypeVar("R")
 _TOKENISE_AT_ONCE = 16_384
 # Longest batch x units over the tokens really in it.
 _MAX_WASTE = 1.25
-# A model to serve and one to change to.
-_MAX_HELD = 2
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,6 @@ class Engine:
     @classmethod
     def of(cls, settings: EmbedderSettings) -> "Engine":
         """As the settings say."""
-        # Before the tokenizer's first call, which else takes every processor of the machine.
         return cls(
             settings,
             Budget(settings.max_pending_tokens),
@@ -114,21 +108,6 @@ class Model:
                 settings.redis_url,
                 load_timeout=settings.max_seconds,
             )
-        self._uses = 0
-        self._unused = asyncio.Event()
-        self._unused.set()
-
-    @contextmanager
-    def in_use(self) -> Iterator["Model"]:
-        """Keeps unused() waiting while the block runs."""
-        self._uses += 1
-        self._unused.clear()
-        try:
-            yield self
-        finally:
-            self._uses -= 1
-            if not self._uses:
-                self._unused.set()
 
     async def embed(
         self,
@@ -164,16 +143,13 @@ class Model:
         self._tokenise.check()
         self._infer.check()
 
-    async def close(self, seconds: float) -> None:
-        """Ends what is under way, within the seconds, and lets go of the cache."""
+    async def close(self) -> None:
+        """Ends what is under way, within the seconds of a drain, and lets go of the cache."""
+        seconds = self._engine.settings.drain_seconds
         await self._tokenise.stop(seconds)
         await self._infer.stop(seconds)
         if self._cache is not None:
             await self._cache.close()
-
-    async def unused(self) -> None:
-        """Waits until no request is under way."""
-        await self._unused.wait()
 
     def _refuse_truncated(self, truncated: Sequence[bool]) -> None:
         for i, cut in enumerate(truncated):
@@ -236,131 +212,15 @@ async def _all(
             future.cancel()
 
 
-class Models:
-    """The generations a process holds: at most two, of which one serves requests that name none."""
+def generations(engine: Engine) -> Generations[Model]:
+    """The generations of a process whose models share an engine."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._ready: dict[str, Model] = {}
-        self._loading: dict[str, asyncio.Task[Model]] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._failed: tuple[str, str] | None = None
-        self._serving = ""
-
-    def get(self, generation: str) -> Model:
-        """The model of a generation, or the one that serves. Raises FailedPrecondition where it is not loaded."""
-        model = self._ready.get(generation or self._serving)
-        if model is None:
-            raise FailedPrecondition(f"generation {generation} is not loaded; {self._serving} serves")
-        return model
-
-    async def prepare(self, path: Path, expected: str = "") -> generations_pb2.Generation:
-        """Loads a bundle, or waits for it where it is being loaded. The first one serves.
-
-        A caller that gives up leaves the loading under way. Raises NotFound, FailedPrecondition, Overloaded.
-        """
-        generation = await asyncio.to_thread(_generation_of, path)
-        if expected and generation != expected:
-            raise FailedPrecondition(f"{path}: holds generation {generation}, not {expected}")
-        if generation not in self._ready:
-            task = self._loading.get(generation)
-            if task is None:
-                if len(self._ready) + len(self._loading) >= _MAX_HELD:
-                    raise Overloaded(f"{_MAX_HELD} generations are held, the most there may be: retire one")
-                task = asyncio.create_task(self._load(path))
-                self._loading[generation] = task
-                task.add_done_callback(lambda task: self._loaded(generation, task))
-            await asyncio.shield(task)
-        return self._ready_one(generation)
-
-    def switch(self, generation: str) -> generations_pb2.Generation:
-        """Makes a generation the one that serves. Raises FailedPrecondition where it is not loaded."""
-        self.get(generation)
-        self._serving = generation
-        return self._ready_one(generation)
-
-    async def retire(self, generation: str) -> None:
-        """Lets a generation go once its requests have ended. Raises FailedPrecondition for the one that serves."""
-        if generation == self._serving:
-            raise FailedPrecondition(f"generation {generation} serves: switch to another first")
-        if model := self._ready.pop(generation, None):
-            # Goes on when the caller gives up: the model has left the list and must be let go of.
-            task = asyncio.create_task(self._let_go(model))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
-            await asyncio.shield(task)
-
-    def list(self) -> list[generations_pb2.Generation]:
-        """Every generation held, being loaded, or last failed."""
-        held = [self._ready_one(generation) for generation in self._ready]
-        held += [
-            generations_pb2.Generation(generation=generation, state=generations_pb2.GENERATION_STATE_LOADING)
-            for generation in self._loading
-        ]
-        if self._failed is not None:
-            generation, message = self._failed
-            held.append(
-                generations_pb2.Generation(
-                    generation=generation, state=generations_pb2.GENERATION_STATE_FAILED, message=message
-                )
-            )
-        return held
-
-    def check(self) -> None:
-        """Raises when a model can no longer answer."""
-        for model in self._ready.values():
-            model.check()
-
-    async def close(self) -> None:
-        """Lets go of all of them."""
-        for task in (*self._loading.values(), *self._leaving):
-            task.cancel()
-        for model in self._ready.values():
-            await model.close(self._engine.settings.drain_seconds)
-
-    async def _let_go(self, model: Model) -> None:
-        await model.unused()
-        await model.close(self._engine.settings.drain_seconds)
-
-    def _ready_one(self, generation: str) -> generations_pb2.Generation:
-        return generations_pb2.Generation(
-            generation=generation,
-            state=generations_pb2.GENERATION_STATE_READY,
-            serving=generation == self._serving,
-        )
-
-    async def _load(self, path: Path) -> Model:
-        provider = self._engine.settings.provider
-
-        def read() -> tuple[Bundle, Encoder]:
-            bundle = read_bundle(path)
-            encoder = Encoder(path, bundle.manifest.encoder, provider)
+    async def load(bundle: Bundle) -> Model:
+        def read() -> Encoder:
+            encoder = Encoder(bundle.path, bundle.manifest.encoder, engine.settings.provider)
             encoder.warm_up()
-            return bundle, encoder
+            return encoder
 
-        try:
-            bundle, encoder = await asyncio.to_thread(read)
-        except BundleError as error:
-            raise FailedPrecondition(str(error)) from None
-        except Exception as error:  # What a damaged model makes the libraries raise is theirs to choose.
-            raise FailedPrecondition(f"{path}: cannot be loaded: {error}") from error
-        return Model(bundle, encoder, self._engine)
+        return Model(bundle, await asyncio.to_thread(read), engine)
 
-    def _loaded(self, generation: str, task: "asyncio.Task[Model]") -> None:
-        del self._loading[generation]
-        if task.cancelled():
-            return
-        if error := task.exception():
-            self._failed = generation, str(error)
-        else:
-            self._ready[generation] = task.result()
-            self._serving = self._serving or generation
-            self._failed = None
-
-
-def _generation_of(path: Path) -> str:
-    """The generation of a bundle, its files not yet verified. Raises NotFound."""
-    try:
-        return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
-    except OSError as error:
-        raise NotFound(f"{path}: no bundle there: {MANIFEST}: {error.strerror}") from None
+    return Generations(load)

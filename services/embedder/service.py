@@ -1,11 +1,10 @@
 """The embedder's RPCs: checks what comes in, runs it through a model, packs what goes out."""
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -13,9 +12,10 @@ import numpy as np
 
 from services.domain.checks import Invalid, check_count, check_item, check_range, check_text
 from services.domain.text import TextTemplate, item_text
-from services.embedder.models import Embedded, Engine, Model, Models
+from services.embedder.models import Embedded, Engine, Model, generations
 from services.embedder.settings import EmbedderSettings
 from services.runtime.errors import NotFound, Unavailable, status_of
+from services.runtime.generations import Generations, GenerationsServicer, check_generation
 from services.runtime.telemetry import StageClock
 from souk.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from souk.types.v1 import generations_pb2, generations_pb2_grpc, types_pb2
@@ -24,7 +24,6 @@ from souk.vectors import Float32, pack_matrix, pack_vector
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 _MAX_TEXT_BYTES = 32_768
-_GENERATION = re.compile(r"[0-9a-f]{64}")
 _ROLES = frozenset(embedder_pb2.Role.values())
 # Requests beyond this are checked and turned into text in a thread.
 _LARGE_BYTES = 16_384
@@ -43,7 +42,7 @@ class _Options:
 class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
     """souk.embedder.v1.Embedder."""
 
-    def __init__(self, models: Models, settings: EmbedderSettings) -> None:
+    def __init__(self, models: Generations[Model], settings: EmbedderSettings) -> None:
         self._models = models
         self._settings = settings
         self._draining = asyncio.Event()
@@ -56,7 +55,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
         """A batch, all or nothing."""
         clock = StageClock()
         check_count(request.inputs, "inputs", 1, self._settings.max_batch)
-        with self._model(request.options).in_use() as model:
+        with self._model(request.options) as model:
             embedded, options = await _embed(model, request.inputs, request.options, clock, _deadline(context))
             return embedder_pb2.EmbedResponse(
                 vectors=pack_matrix(_shape(embedded.vectors, options)),
@@ -85,23 +84,23 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
 
     async def GetInfo(self, request: embedder_pb2.GetInfoRequest, context: _Context) -> embedder_pb2.GetInfoResponse:
         """What is served."""
-        model = self._models.get("")
-        return embedder_pb2.GetInfoResponse(
-            generation=model.generation,
-            space=types_pb2.SpaceInfo(
-                space=types_pb2.SPACE_CONTENT, version=model.manifest.space_version, dim=model.manifest.dim
-            ),
-            max_tokens=model.manifest.max_tokens,
-            max_batch=self._settings.max_batch,
-            max_pending_tokens=self._settings.max_pending_tokens,
-            provider=model.encoder.provider,
-            scripts=model.manifest.scripts,
-        )
+        with self._models.use("") as model:
+            return embedder_pb2.GetInfoResponse(
+                generation=model.generation,
+                space=types_pb2.SpaceInfo(
+                    space=types_pb2.SPACE_CONTENT, version=model.manifest.space_version, dim=model.manifest.dim
+                ),
+                max_tokens=model.manifest.max_tokens,
+                max_batch=self._settings.max_batch,
+                max_pending_tokens=self._settings.max_pending_tokens,
+                provider=model.encoder.provider,
+                scripts=model.manifest.scripts,
+            )
 
-    def _model(self, options: embedder_pb2.Options) -> Model:
+    def _model(self, options: embedder_pb2.Options) -> AbstractContextManager[Model]:
         if options.generation:
-            _check_generation(options.generation, "options.generation")
-        return self._models.get(options.generation)
+            check_generation(options.generation, "options.generation")
+        return self._models.use(options.generation)
 
     async def _read_stream(
         self,
@@ -138,7 +137,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
         """The vector of one input, or why there is none."""
         try:
             async with asyncio.timeout(self._settings.max_seconds):
-                with self._model(request.options).in_use() as model:
+                with self._model(request.options) as model:
                     embedded, options = await _embed(
                         model, [request.input], request.options, StageClock(), _deadline(context)
                     )
@@ -156,40 +155,6 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
             return embedder_pb2.EmbedStreamResponse(index=request.index, failure=failure)
 
 
-class GenerationsServicer(generations_pb2_grpc.GenerationsServicer):
-    """souk.types.v1.Generations."""
-
-    def __init__(self, models: Models) -> None:
-        self._models = models
-
-    async def Prepare(
-        self, request: generations_pb2.PrepareRequest, context: _Context
-    ) -> generations_pb2.PrepareResponse:
-        """Loads a bundle beside what serves."""
-        check_text(request.bundle, "bundle", 4096)
-        if request.generation:
-            _check_generation(request.generation, "generation")
-        generation = await self._models.prepare(Path(request.bundle), request.generation)
-        return generations_pb2.PrepareResponse(generation=generation)
-
-    async def Switch(self, request: generations_pb2.SwitchRequest, context: _Context) -> generations_pb2.SwitchResponse:
-        """Makes a loaded generation the one that serves requests which name none."""
-        _check_generation(request.generation, "generation")
-        return generations_pb2.SwitchResponse(generation=self._models.switch(request.generation))
-
-    async def Retire(self, request: generations_pb2.RetireRequest, context: _Context) -> generations_pb2.RetireResponse:
-        """Lets a generation go."""
-        _check_generation(request.generation, "generation")
-        await self._models.retire(request.generation)
-        return generations_pb2.RetireResponse()
-
-    async def ListGenerations(
-        self, request: generations_pb2.ListGenerationsRequest, context: _Context
-    ) -> generations_pb2.ListGenerationsResponse:
-        """What is held."""
-        return generations_pb2.ListGenerationsResponse(generations=self._models.list())
-
-
 class EmbedderService:
     """The embedder as a process runs it; see services.runtime.server.Service."""
 
@@ -198,7 +163,7 @@ class EmbedderService:
     def __init__(self, settings: EmbedderSettings) -> None:
         self._settings = settings
         self._engine = Engine.of(settings)
-        self._models = Models(self._engine)
+        self._models = generations(self._engine)
         self._embedder = EmbedderServicer(self._models, settings)
 
     def register(self, server: grpc.aio.Server) -> list[str]:
@@ -219,7 +184,8 @@ class EmbedderService:
 
     async def warm_up(self) -> None:
         """Embeds along the path of a request; the model itself was warmed up when it was loaded."""
-        await self._models.get("").embed(["a query", "another, a little longer"], StageClock())
+        with self._models.use("") as model:
+            await model.embed(["a query", "another, a little longer"], StageClock())
 
     async def check(self) -> None:
         """Raises when a model can no longer answer."""
@@ -315,8 +281,3 @@ def _readings(embedded: Embedded) -> list[embedder_pb2.Reading]:
 def _deadline(context: _Context) -> float | None:
     remaining = context.time_remaining()
     return None if remaining is None else time.monotonic() + remaining
-
-
-def _check_generation(value: str, field: str) -> None:
-    if not _GENERATION.fullmatch(value):
-        raise Invalid(field, "is not a generation: 64 hexadecimal digits")

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.embedder.models import Engine, Models
+from services.embedder.models import Engine, Model, generations
 from services.embedder.settings import EmbedderSettings
 from services.runtime.errors import FailedPrecondition, NotFound, Overloaded
+from services.runtime.generations import Generations
 from services.runtime.telemetry import StageClock
 from souk.types.v1 import generations_pb2
 
+Models = Generations[Model]
 READY, FAILED = generations_pb2.GENERATION_STATE_READY, generations_pb2.GENERATION_STATE_FAILED
 
 
@@ -37,7 +39,7 @@ async def engine(bundle: Path) -> AsyncIterator[Engine]:
 
 @pytest.fixture
 async def models(engine: Engine, bundle: Path) -> AsyncIterator[Models]:
-    models = Models(engine)
+    models = generations(engine)
     await models.prepare(bundle)
     yield models
     await models.close()
@@ -46,18 +48,19 @@ async def models(engine: Engine, bundle: Path) -> AsyncIterator[Models]:
 async def test_the_first_generation_serves_and_the_next_waits_for_the_switch(
     models: Models, bundle: Path, tmp_path: Path
 ) -> None:
-    old = models.get("").generation
+    old = models.serving
     new = (await models.prepare(another(bundle, tmp_path / "new"))).generation
-    assert models.get("").generation == old
-    assert models.get(new).generation == new
-    with pytest.raises(FailedPrecondition, match="switch to another first"):
+    assert models.serving == old
+    with models.use("") as first, models.use(new) as second:
+        assert (first.generation, second.generation) == (old, new)
+    with pytest.raises(FailedPrecondition, match="Switch first"):
         await models.retire(old)
     assert models.switch(new).serving
-    assert models.get("").generation == new
+    assert models.serving == new
     await models.retire(old)
     await models.retire(old)
     with pytest.raises(FailedPrecondition, match=f"generation {old} is not loaded; {new} serves"):
-        models.get(old)
+        models.use(old).__enter__()
     assert [each.generation for each in models.list()] == [new]
 
 
@@ -87,13 +90,14 @@ async def test_what_cannot_be_loaded_is_told_and_what_served_goes_on(
     ):
         await models.prepare(mistaken)
     assert [each.state for each in models.list()] == [READY, FAILED]
-    assert len((await models.get("").embed(["shoes"], StageClock())).tokens) == 1
+    with models.use("") as model:
+        assert len((await model.embed(["shoes"], StageClock())).tokens) == 1
 
 
 async def test_retire_waits_for_the_requests_under_way(models: Models, bundle: Path, tmp_path: Path) -> None:
-    old = models.get("").generation
+    old = models.serving
     models.switch((await models.prepare(another(bundle, tmp_path / "new"))).generation)
-    with models.get(old).in_use() as model:
+    with models.use(old) as model:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await models.retire(old)
@@ -102,12 +106,12 @@ async def test_retire_waits_for_the_requests_under_way(models: Models, bundle: P
 
 
 async def test_a_cached_query_is_the_same_and_not_computed_again(models: Models) -> None:
-    model = models.get("")
     texts = ["red shoes", "无线耳机", "word " * 300, "red shoes"]
-    plain = await model.embed(texts, StageClock())
     first_clock, second_clock = StageClock(), StageClock()
-    first = await model.embed(texts, first_clock, cached=True)
-    second = await model.embed(texts, second_clock, cached=True)
+    with models.use("") as model:
+        plain = await model.embed(texts, StageClock())
+        first = await model.embed(texts, first_clock, cached=True)
+        second = await model.embed(texts, second_clock, cached=True)
     for each in (first, second):
         np.testing.assert_allclose(each.vectors, plain.vectors, atol=1e-5)
         assert (each.tokens, each.truncated, each.covered) == (plain.tokens, plain.truncated, plain.covered)
