@@ -95,7 +95,7 @@ class Client:
         timeout: float = 5.0,
     ) -> None:
         self._channels = [
-            grpc.aio.insecure_channel(address, options=_OPTIONS) for address in (shop, embedder, retriever)
+            grpc.aio.insecure_channel(address, options=_OPTIONS) for address in (shop, embedder, retriever, coldstart)
         ]
         self._shop = shop_pb2_grpc.ShopStub(self._channels[0])
         self._embedder = embedder_pb2_grpc.EmbedderStub(self._channels[1])
