@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the bundle that SOUK_BUNDLE names, unless it is there. All or nothing: a bundle appears under its name when whole.
+# Builds the bundle that SOUK_BUNDLE names, unless it is there. A bundle appears under its name when it is whole.
 set -eu
 if [ -e "$SOUK_BUNDLE/manifest.json" ]; then
   echo "there is a bundle: $SOUK_BUNDLE"

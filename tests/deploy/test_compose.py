@@ -17,7 +17,8 @@ SERVICES = load()
 PROCESSES = processes(SERVICES)
 GPU_SERVICES = load(COMPOSE, GPU)
 WORKDIR = PurePosixPath("/var/lib/souk")
-FOLLOWERS = '["follower:7102"]'
+# With everything that a profile adds.
+WHOLE = load(FOLLOWERS='["follower:7102"]', RANKER="ranker:7103")
 
 # What of the compose specification is used here, as the specification writes it.
 TOP = {"services", "volumes"}
@@ -48,6 +49,11 @@ def use_environment(service: Service, monkeypatch: pytest.MonkeyPatch) -> dict[s
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return environment
+
+
+def test_every_process_of_the_house_has_a_service_and_every_service_of_python_a_module() -> None:
+    modules = {f"services.{path.parent.name}" for path in (REPOSITORY / "services").glob("*/__main__.py")}
+    assert {service.module for service in PROCESSES} == modules
 
 
 @pytest.mark.parametrize("files", [(COMPOSE,), (COMPOSE, GPU)], ids=["cpu", "gpu"])
@@ -113,8 +119,7 @@ def test_published_ports_and_the_health_check_are_those_of_the_settings(
 
 @each(PROCESSES)
 def test_addresses_of_others_are_where_they_listen(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    again = load(FOLLOWERS=FOLLOWERS)
-    text = " ".join(again[service.name].environment.values())
+    text = " ".join(WHOLE[service.name].environment.values())
     for name, port in re.findall(r"([a-z]+):(\d+)\b", text):
         assert name in SERVICES, f"{service.name} is told of {name}"
         if name == "redis":
@@ -125,10 +130,22 @@ def test_addresses_of_others_are_where_they_listen(service: Service, monkeypatch
             assert settings_class(SERVICES[name])().port == int(port)
 
 
-def test_the_gateway_is_told_of_every_process_behind_it() -> None:
-    told = load(FOLLOWERS=FOLLOWERS)["gateway"].environment
-    behind = {service.name for service in PROCESSES} - {"gateway"}
-    assert {name for name in behind if f"{name}:" in " ".join(told.values())} == behind
+@each(PROCESSES)
+def test_processes_are_told_of_every_other_that_they_can_call(service: Service) -> None:
+    told = WHOLE[service.name].environment
+    own = f"SOUK_{settings_class(service).service.upper()}_"
+    peers = {one.name for one in PROCESSES} | {"followers"}
+    callable_by_it = {f"{own}{name.upper()}" for name in peers & set(settings_class(service).model_fields)}
+    assert callable_by_it <= set(told)
+    if service.name == "gateway":
+        assert all(f"{one.name}:" in " ".join(told.values()) for one in PROCESSES if one != service)
+
+
+def test_the_gateway_asks_for_nothing_that_only_a_profile_adds_unless_told_to() -> None:
+    optional = [service.name for service in SERVICES.values() if "profiles" in service.raw]
+    assert optional == ["follower", "ranker"]
+    told = SERVICES["gateway"].environment
+    assert (told["SOUK_GATEWAY_FOLLOWERS"], told["SOUK_GATEWAY_RANKER"]) == ("[]", "")
 
 
 def test_every_port_is_published_on_loopback_and_once() -> None:
@@ -172,6 +189,7 @@ def test_what_must_survive_lies_in_volumes_of_one_writer_each() -> None:
     assert set(used) == declared
     assert all(len(writers) == 1 for writers in used.values()), used
     assert used["catalogue"] == ["retriever"]
+    assert used["coldstart"] == ["coldstart"]
     assert used["follower"] == ["follower"]
     assert used["redis"] == ["redis"]
     assert used["bundles"] == used["settings"] == ["bundle"]
@@ -200,7 +218,8 @@ def test_services_wait_for_what_can_be_waited_for(service: Service) -> None:
         else:
             assert condition == "service_healthy"
             assert SERVICES[name].health_command
-        assert name != "follower", "it is there under its profile only"
+        optional = set(SERVICES[name].raw.get("profiles", ())) - set(service.raw.get("profiles", ()))
+        assert not optional, f"{service.name} cannot wait for {name}, which is not always there"
     if service.name != "bundle":
         assert service.health_command
         check = service.raw["healthcheck"]

