@@ -22,6 +22,7 @@ from services.runtime.telemetry import (
 )
 from souk.retriever.v1 import admin_pb2
 from souk.types.v1 import types_pb2
+from souk.vectors import Float32
 
 FILE = "catalogue.sqlite3"
 LOCK = "catalogue.lock"
@@ -177,16 +178,34 @@ class Catalogue(Journal[Transaction]):
                 size += content
             return ChangePage(changes, head, complete=True)
 
-    def pending(self, version: str, after_key: int, limit: int) -> tuple[list[str], int | None]:
-        """Up to `limit` ids of items that lack a vector of the space version, and where to go on (None: the end)."""
+    def pending(
+        self, version: str, after_key: int, limit: int, given: str | None = None
+    ) -> tuple[list[str], int | None]:
+        """Up to `limit` ids of items that lack a row of the version, and where to go on (None: the end).
+
+        `given`: only of those that do not lack one of this version.
+        """
+        there = "" if given is None else f"AND {_has_row('given')} "
         with self.reading() as db:
             rows = db.execute(
-                "SELECT i.key, i.id FROM items i WHERE i.key > ? AND i.item IS NOT NULL AND NOT EXISTS "
-                "(SELECT 1 FROM vectors v JOIN spaces s ON s.key = v.space WHERE v.item = i.key AND s.version = ?) "
-                "ORDER BY i.key LIMIT ?",
-                (after_key, version, limit),
+                "SELECT i.key, i.id FROM items i WHERE i.key > :after AND i.item IS NOT NULL "
+                f"AND NOT {_has_row('version')} {there}ORDER BY i.key LIMIT :limit",
+                {"after": after_key, "version": version, "given": given, "limit": limit},
             ).fetchall()
         return [item_id for _, item_id in rows], rows[-1][0] if len(rows) == limit else None
+
+    def untold(self, told: str, content: str, ids: Sequence[str]) -> list[tuple[types_pb2.Item, Float32 | None]]:
+        """Of the items named those that are not marked by `told`, though they do not lack a vector of the `content`
+        version, each with that vector; None where the encoder cannot read the text."""
+        names = {f"id{i}": item_id for i, item_id in enumerate(ids)}
+        with self.reading() as db:
+            rows = db.execute(
+                "SELECT i.item, c.vector FROM items i JOIN vectors c ON c.item = i.key "
+                "WHERE c.space = (SELECT key FROM spaces WHERE version = :content) AND i.item IS NOT NULL "
+                f"AND i.id IN ({','.join(f':{name}' for name in names)}) AND NOT {_has_row('told')}",
+                {"told": told, "content": content, **names},
+            ).fetchall()
+        return [(types_pb2.Item.FromString(item), read_vector(vector)) for item, vector in rows]
 
     def counts(self, version: str) -> tuple[int, int]:
         """Items held, and vectors (or their absence for good) of a space version."""
@@ -199,12 +218,12 @@ class Catalogue(Journal[Transaction]):
 
     def lacking(self, version: str, ids: Sequence[str]) -> set[str]:
         """Which of the items held lack a vector of the space version."""
-        marks = ",".join("?" * len(ids))
+        names = {f"id{i}": item_id for i, item_id in enumerate(ids)}
         with self.reading() as db:
             rows = db.execute(
-                f"SELECT i.id FROM items i WHERE i.id IN ({marks}) AND i.item IS NOT NULL AND NOT EXISTS "
-                "(SELECT 1 FROM vectors v JOIN spaces s ON s.key = v.space WHERE v.item = i.key AND s.version = ?)",
-                (*ids, version),
+                "SELECT i.id FROM items i WHERE i.item IS NOT NULL "
+                f"AND i.id IN ({','.join(f':{name}' for name in names)}) AND NOT {_has_row('version')}",
+                {"version": version, **names},
             ).fetchall()
         return {item_id for (item_id,) in rows}
 
@@ -223,13 +242,21 @@ class Catalogue(Journal[Transaction]):
         return head, items
 
 
+def _has_row(version: str) -> str:
+    """SQL: the item `i` has a row of the version that is bound to this name."""
+    return (
+        "EXISTS (SELECT 1 FROM vectors v JOIN spaces s ON s.key = v.space "
+        f"WHERE v.item = i.key AND s.version = :{version})"
+    )
+
+
 def _merged(
     db: sqlite3.Connection, after: int, versions: Sequence[str] | None, items: bool
 ) -> Iterator[tuple[int, int, AppliedChange]]:
     """Changes above `after` in order of sequence, items before their vectors, with their size in bytes."""
     streams = [_item_changes(db, after)] if items else []
     for key, version, space in db.execute("SELECT key, version, space FROM spaces").fetchall():
-        if versions is None or version in versions:
+        if space and (versions is None or version in versions):  # No space: marks of what was told, for no one else.
             streams.append(_vector_changes(db, after, key, space, version))
     return heapq.merge(*streams, key=lambda change: change[0])
 

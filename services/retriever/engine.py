@@ -1,4 +1,4 @@
-"""The parts of a retriever put together: catalogue, indexes, vector worker or follower, generations, upkeep."""
+"""The parts of a retriever put together: catalogue, indexes, workers or follower, generations, upkeep."""
 
 import asyncio
 import threading
@@ -11,14 +11,16 @@ from typing import TypeVar
 
 from services.domain.bundle import Bundle, read_bundle
 from services.retriever import snapshots
+from services.retriever.arrivals import Arrivals
 from services.retriever.catalogue import Catalogue
 from services.retriever.changes import AppliedChange
 from services.retriever.follower import Follower
-from services.retriever.generations import Generations, space_of
+from services.retriever.generations import Generations, Spoken, spoken_by
 from services.retriever.index import CatalogueIndex
+from services.retriever.profiles import ProfileWorker
 from services.retriever.settings import RetrieverSettings
 from services.retriever.worker import VectorWorker
-from services.retriever.writes import SpaceKey, Transaction
+from services.retriever.writes import Transaction
 from services.runtime import threads
 from services.runtime.admission import Admission
 from services.runtime.errors import FailedPrecondition, SoukError, Unavailable
@@ -46,7 +48,8 @@ class Engine:
     def __init__(self, settings: RetrieverSettings) -> None:
         self.settings = settings
         self.index = CatalogueIndex(settings.threads)
-        self.worker: VectorWorker | None = None
+        self.vectors: VectorWorker | None = None
+        self.profiles: ProfileWorker | None = None
         self.follower: Follower | None = None
         self.admission = Admission("retriever", settings.max_running, settings.max_waiting)
         self.applied = 0
@@ -54,6 +57,7 @@ class Engine:
         self.news = asyncio.Event()
         """Set at the next change; another event then takes its place."""
         self._loop: asyncio.AbstractEventLoop
+        self._arrivals: Arrivals
         self._searching = threads.pool("search", settings.threads)
         self._writing = threads.pool("write", 2)
         self._streaming = threads.pool("stream", 2)
@@ -73,15 +77,18 @@ class Engine:
         """Opens what is on disk and brings the indexes up to it. Raises CatalogueError, BundleError."""
         self._loop = asyncio.get_running_loop()
         bundle = await asyncio.to_thread(self._open)
-        self.generations = Generations(self._add, self._remove, self._serve, self._pending)
-        self.generations.begin(bundle)
+        self.generations = Generations(self._spoken_by, self._add, self._remove, self._serve, self._pending)
+        spoken = self.generations.begin(bundle)
+        self._arrivals = Arrivals(self.catalogue, self._background)
         self._opened = True
-        self._complete.add(space_of(bundle).version)
+        self._complete.update(spoken.versions)
         self._follow_spaces()
         self.catalogue.start(self._committed)
         if self.settings.primary is None:
-            self.worker = VectorWorker(self.catalogue, self.settings.embedder, self._background)
-            self.worker.add(space_of(bundle), bundle.generation)
+            self.vectors = VectorWorker(self.catalogue, self.settings.embedder, self._background)
+            if self.settings.coldstart is not None:
+                self.profiles = ProfileWorker(self.catalogue, self.settings.coldstart, self._background)
+            self._work_for(spoken, bundle.generation)
         else:
             self.follower = Follower(self.catalogue, self.settings.primary)
             await self.follower.wait_whole()
@@ -97,10 +104,9 @@ class Engine:
             task.cancel()
         if self._snapshot is not None:
             await asyncio.wait([self._snapshot])
-        if self.worker is not None:
-            await self.worker.stop()
-        if self.follower is not None:
-            await self.follower.stop()
+        for part in (self.vectors, self.profiles, self.follower):
+            if part is not None:
+                await part.stop()
         await asyncio.to_thread(self._close)
 
     def check(self) -> None:
@@ -135,38 +141,43 @@ class Engine:
         saved = snapshots.saved_indexes(self.catalogue, self.settings.data)
         if saved is None:
             return None
-        space = space_of(bundle)
+        spoken = self._spoken_by(bundle)
         index = CatalogueIndex(self.settings.threads)
         loaded = index.load(saved)
         if not 0 < loaded <= self.catalogue.head:
             return None
-        index.add_space(space.space, space.version, space.dim, bundle.generation)
-        for other in {entry.generation for entry in index.info().indexes} - {bundle.generation}:
-            index.drop_generation(other)
-        self._replay(index, loaded, [space.version])
-        items, vectors = self.catalogue.counts(space.version)
+        _add_spaces(index, spoken, bundle.generation)
+        for entry in index.info().indexes:
+            if entry.generation != bundle.generation:
+                index.drop_generation(entry.generation)
+            elif entry.space.version not in spoken.versions:  # Saved when there was a coldstart.
+                index.drop_space(entry.space.version)
+        self._replay(index, loaded, spoken.versions)
         info = index.info()
-        if info.items != items:
-            log.warning("saved indexes do not agree with the catalogue; made anew", items=items, indexed=info.items)
-            return None
-        if info.items - info.indexes[0].pending != vectors:
-            # Saved before the space was loaded, or while it was.
-            self._replay(index, 0, [space.version], items=False)
+        unlike = []
+        for entry in info.indexes:
+            items, vectors = self.catalogue.counts(entry.space.version)
+            if info.items != items:
+                log.warning("saved indexes do not agree with the catalogue; made anew", items=items, indexed=info.items)
+                return None
+            if info.items - entry.pending != vectors:  # Saved before the space was loaded, or while it was.
+                unlike.append(entry.space.version)
+        if unlike:
+            self._replay(index, 0, unlike, items=False)
         self._saved = loaded
-        return index
-
-    def _new_index(self, spaces: dict[str, SpaceKey]) -> CatalogueIndex:
-        index = CatalogueIndex(self.settings.threads)
-        for generation, space in spaces.items():
-            index.add_space(space.space, space.version, space.dim, generation)
         return index
 
     def _made_index(self, bundle: Bundle) -> CatalogueIndex:
         """The indexes of all that the catalogue holds, made anew."""
-        space = space_of(bundle)
-        index = self._new_index({bundle.generation: space})
-        self._replay(index, 0, [space.version])
+        spoken = self._spoken_by(bundle)
+        index = CatalogueIndex(self.settings.threads)
+        _add_spaces(index, spoken, bundle.generation)
+        self._replay(index, 0, spoken.versions)
         return index
+
+    def _spoken_by(self, bundle: Bundle) -> Spoken:
+        settings = self.settings
+        return spoken_by(bundle, coldstart=settings.coldstart is not None, follower=settings.primary is not None)
 
     def _replay(self, index: CatalogueIndex, after: int, versions: Sequence[str], items: bool = True) -> None:
         while True:
@@ -219,12 +230,15 @@ class Engine:
         return await asyncio.shield(self._snapshot)
 
     async def wait_indexed(self, results: Sequence[admin_pb2.WriteResult]) -> None:
-        """Waits until what was written is found by vector in the generation that serves."""
-        if self.worker is None:
+        """Waits until what was written is found by vector in every space of the generation that serves.
+
+        Without end while the process that makes the vectors is away: the caller's deadline ends it.
+        """
+        if self.vectors is None:
             raise FailedPrecondition("a follower makes no vectors")
         written = {r.item_id: r.revision for r in results if r.outcome != admin_pb2.OUTCOME_INVALID}
-        version = self.generations.spaces[self.generations.serving].version
-        await self.worker.wait_indexed(version, written)
+        for version in self.generations.held[self.generations.serving].versions:
+            await self._arrivals.wait(version, written)
 
     # What the catalogue tells.
 
@@ -232,54 +246,65 @@ class Engine:
         """In the catalogue's thread, between a commit and its answers."""
         if head < self.applied:  # Emptied, to be copied anew.
             serving = self.index.serving
-            self.index = self._new_index(self.generations.spaces)
+            self.index = CatalogueIndex(self.settings.threads)
+            for generation, spoken in self.generations.held.items():
+                _add_spaces(self.index, spoken, generation)
             self.index.set_serving(serving)
             self._saved = 0
         if changes:
             self.index.apply(changes)
         self.applied = head
-        if self.worker is not None:
-            self.worker.committed(changes)
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._tell)
+            self._loop.call_soon_threadsafe(self._tell, changes)
 
-    def _tell(self) -> None:
+    def _tell(self, changes: Sequence[AppliedChange]) -> None:
+        for part in (self._arrivals, self.vectors, self.profiles):
+            if part is not None:
+                part.note(changes)
         told, self.news = self.news, asyncio.Event()
         told.set()
 
     # Generations.
 
-    async def _add(self, space: SpaceKey, generation: str) -> None:
-        if dropping := self._dropping.get(space.version):
-            await asyncio.wait([dropping])
+    async def _add(self, spoken: Spoken, generation: str) -> None:
+        if dropping := [task for version in _rows_of(spoken) if (task := self._dropping.get(version))]:
+            await asyncio.wait(dropping)
         held = {entry.space.version for entry in self.index.info().indexes}
-        self.index.add_space(space.space, space.version, space.dim, generation)
+        _add_spaces(self.index, spoken, generation)
         self._follow_spaces()
         try:
-            if space.version not in held:
-                await self._announce_vectors(space.version)
-            if self.worker is not None:
-                self.worker.add(space, generation)
-                if space.version not in self._complete:
-                    await self.worker.wait_complete(space.version)
-            while space.version not in self._complete and self._pending(space.version):
-                await self.news.wait()  # A follower's vectors come from its primary.
+            if new := [version for version in spoken.versions if version not in held]:
+                await self._announce_vectors(new)
+            self._work_for(spoken, generation)
+            # A follower's vectors come from its primary.
+            for version in spoken.versions:
+                while version not in self._complete and self._pending(version):
+                    await self.news.wait()
+                self._complete.add(version)
         except BaseException:
-            await self._let_go(space, generation)
+            await self._let_go(spoken, generation)
             raise
-        self._complete.add(space.version)
 
-    async def _let_go(self, space: SpaceKey, generation: str) -> None:
-        """Takes a generation out of indexes and worker. Safe to repeat."""
-        if self.worker is not None:
-            await self.worker.remove(space.version, generation)
+    def _work_for(self, spoken: Spoken, generation: str) -> None:
+        """Has all made that a generation lacks."""
+        if self.vectors is not None:
+            self.vectors.add(spoken.spaces[0], generation)
+        if self.profiles is not None and spoken.profile is not None:
+            self.profiles.add(spoken.profile, generation)
+
+    async def _let_go(self, spoken: Spoken, generation: str) -> None:
+        """Takes a generation out of indexes and workers. Safe to repeat."""
+        for worker in (self.profiles, self.vectors):
+            if worker is not None:
+                for version in _rows_of(spoken):
+                    await worker.remove(version, generation)
         self.index.drop_generation(generation)
 
-    async def _announce_vectors(self, version: str) -> None:
-        """Brings vectors that the catalogue holds already into an index that is new."""
+    async def _announce_vectors(self, versions: Sequence[str]) -> None:
+        """Brings vectors that the catalogue holds already into indexes that are new."""
         after = 0
         while True:
-            page = await self.read(partial(self.catalogue.changes, after, [version], False))
+            page = await self.read(partial(self.catalogue.changes, after, versions, False))
             if page.changes:
                 announce = partial(Transaction.announce, vectors=page.changes)
                 await asyncio.wrap_future(self.catalogue.submit(0, announce))
@@ -287,22 +312,27 @@ class Engine:
             if page.complete:
                 return
 
-    async def _remove(self, space: SpaceKey, generation: str) -> None:
-        await self._let_go(space, generation)
+    async def _remove(self, spoken: Spoken, generation: str) -> None:
+        await self._let_go(spoken, generation)
         self._follow_spaces()
-        if all(other.version != space.version for other in self.generations.spaces.values()):
-            self._complete.discard(space.version)
-            task = asyncio.create_task(self._drop_vectors(space.version))
-            self._dropping[space.version] = task
-            task.add_done_callback(lambda _: self._dropping.pop(space.version, None))
+        needed = {version for other in self.generations.held.values() for version in _rows_of(other)}
+        if unneeded := [version for version in _rows_of(spoken) if version not in needed]:
+            self._complete.difference_update(unneeded)
+            task = asyncio.create_task(self._drop_rows(unneeded))
+            self._dropping |= dict.fromkeys(unneeded, task)
+            task.add_done_callback(self._dropped)
 
-    async def _drop_vectors(self, version: str) -> None:
+    def _dropped(self, task: "asyncio.Task[None]") -> None:
+        self._dropping = {version: other for version, other in self._dropping.items() if other is not task}
+
+    async def _drop_rows(self, versions: Sequence[str]) -> None:
         """In small steps: writes go on between them."""
-        drop = partial(Transaction.drop_vectors, version=version, limit=_DROP_AT_ONCE)
         try:
-            while await asyncio.wrap_future(self.catalogue.submit(0, drop)):
-                pass
-        except SoukError as error:  # They stay, unused, until the space is prepared and retired again.
+            for version in versions:
+                drop = partial(Transaction.drop_vectors, version=version, limit=_DROP_AT_ONCE)
+                while await asyncio.wrap_future(self.catalogue.submit(0, drop)):
+                    pass
+        except SoukError as error:  # They stay, unused, until the spaces are prepared and retired again.
             log.warning("vectors of a retired space could not be removed", space_version=version, problem=str(error))
 
     def _serve(self, generation: str) -> None:
@@ -312,7 +342,7 @@ class Engine:
         return max((entry.pending for entry in self.index.info().indexes if entry.space.version == version), default=0)
 
     def _follow_spaces(self) -> None:
-        self.catalogue.set_spaces(list(self.generations.spaces.values()))
+        self.catalogue.set_spaces([space for spaces in self.generations.spaces.values() for space in spaces])
 
     # Upkeep.
 
@@ -343,3 +373,15 @@ class Engine:
 
     def _save_into(self, directory: Path) -> None:
         self.index.save(directory)
+
+
+def _add_spaces(index: CatalogueIndex, spoken: Spoken, generation: str) -> None:
+    for space in spoken.spaces:
+        index.add_space(space.space, space.version, space.dim, generation)
+
+
+def _rows_of(spoken: Spoken) -> list[str]:
+    """The versions whose rows a generation needs: what was told first, for nothing is told again while it is marked
+    so, and the vectors that were the answer are then gone for good."""
+    told = [] if spoken.profile is None else [spoken.profile.version]
+    return [*told, *spoken.versions]

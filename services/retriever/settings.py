@@ -23,6 +23,11 @@ class RetrieverSettings(Settings):
     )
     primary: str | None = Field(None, description="host:port of the primary; set, this process is its follower.")
     embedder: str = Field("127.0.0.1:7101", description="host:port of the embedder that makes the items' vectors.")
+    coldstart: str | None = Field(
+        None,
+        description="host:port of the coldstart that is told of every item and makes the behaviour vectors; unset, "
+        "there are none. A follower has them from its primary.",
+    )
     max_queued_items: int = Field(20_000, ge=1_000, description="Items that may wait to be written.")
     max_running: int = Field(16_384, ge=1_024, description="Candidates that may be searched for at once.")
     max_waiting: int = Field(65_536, ge=0, description="Candidates whose search may wait before the gate.")

@@ -2,6 +2,9 @@
 
 Every row of `vectors` was made from the revision its item has now: a write that changes the item's text removes it, a
 write that leaves the text alone carries it over. So an item lacks a vector exactly where there is no row.
+
+Rows without a vector of a version that is no space's mark the items that coldstart was told of. These never follow an
+item to a new revision, since coldstart must know its price and stock; no one else is told of them.
 """
 
 import sqlite3
@@ -32,8 +35,20 @@ class SpaceKey:
 
 
 @dataclass(frozen=True)
+class ProfileKey:
+    """What coldstart is told of items, with their vectors of `content`, and the space of those that it answers with.
+
+    `version` names the rows that mark the items told. `behaviour` is None for a bundle that has no such space.
+    """
+
+    version: str
+    content: SpaceKey
+    behaviour: SpaceKey | None
+
+
+@dataclass(frozen=True)
 class MadeVector:
-    """A vector for an item's revision; `vector` is float32 of shape (dim,), None where the encoder cannot read it."""
+    """A vector for an item's revision; `vector` is float32 of shape (dim,), None where there can be none."""
 
     item_id: str
     revision: int
@@ -59,8 +74,12 @@ def from_column(value: int) -> int:
 
 
 def read_vector(value: bytes | None) -> Float32 | None:
-    """The float32 vector in a row; None where the encoder cannot read the text."""
+    """The float32 vector in a row; None where there can be none."""
     return None if value is None else np.frombuffer(value, dtype=VECTOR_BYTES).astype(np.float32, copy=False)
+
+
+def _to_value(vector: Float32 | None) -> bytes | None:
+    return None if vector is None else vector.astype(VECTOR_BYTES, copy=False).tobytes()
 
 
 class Transaction:
@@ -130,6 +149,23 @@ class Transaction:
             kept += 1
         return kept
 
+    def put_profiles(self, key: ProfileKey, made: Sequence[MadeVector]) -> int:
+        """Marks the items as told whose revision is still that of the profile, and keeps the behaviour vectors.
+
+        Returns how many. A vector that is held already is no change.
+        """
+        kept = 0
+        for vector in made:
+            held = self._held(vector.item_id)
+            if held is None or held.item is None or held.revision != vector.revision:
+                continue
+            space = key.behaviour
+            if space is not None and not self._holds(held.key, vector, space.version):
+                self._write_vector(held.key, vector, space.space, space.version, self._next())
+            self._put_row(held.key, types_pb2.SPACE_UNSPECIFIED, key.version, 0, None)
+            kept += 1
+        return kept
+
     def replicate(self, changes: Sequence[retriever_pb2.Change]) -> None:
         """Applies a primary's changes under the primary's sequence numbers; older than what is held: passed over."""
         for change in changes:
@@ -162,7 +198,7 @@ class Transaction:
                 self.changes.append(change)
 
     def drop_vectors(self, version: str, limit: int) -> int:
-        """Removes up to `limit` vectors of a space version; returns how many there were."""
+        """Removes up to `limit` rows of a version; returns how many there were."""
         cursor = self._db.execute(
             "DELETE FROM vectors WHERE key IN (SELECT v.key FROM vectors v JOIN spaces s ON s.key = v.space "
             "WHERE s.version = ? LIMIT ?)",
@@ -217,6 +253,8 @@ class Transaction:
     def _carry_over(self, held: _Held, item: types_pb2.Item, carry_at: int | None) -> None:
         """Moves the vectors of an item to its new revision where its text is the same, else removes them.
 
+        So do behaviour vectors follow, which are guessed from the same text or known by the item's id.
+
         A move is a change of its own; a follower, which numbers nothing itself, puts it under the item's (`carry_at`).
         """
         assert held.item is not None
@@ -254,15 +292,26 @@ class Transaction:
     def _write_vector(
         self, item: int, made: MadeVector, space: types_pb2.Space.ValueType, version: str, sequence: int
     ) -> None:
+        self._put_row(item, space, version, sequence, _to_value(made.vector))
+        self.changes.append(_vector_change(made, space, version, sequence))
+
+    def _holds(self, item: int, made: MadeVector, version: str) -> bool:
+        row = self._db.execute(
+            "SELECT vector FROM vectors WHERE item = ? AND space = (SELECT key FROM spaces WHERE version = ?)",
+            (item, version),
+        ).fetchone()
+        return row is not None and row[0] == _to_value(made.vector)
+
+    def _put_row(
+        self, item: int, space: types_pb2.Space.ValueType, version: str, sequence: int, value: bytes | None
+    ) -> None:
         self._db.execute("INSERT OR IGNORE INTO spaces (version, space) VALUES (?, ?)", (version, space))
-        value = None if made.vector is None else made.vector.astype(VECTOR_BYTES, copy=False).tobytes()
         self._db.execute(
             "INSERT INTO vectors (item, space, sequence, vector) "
             "VALUES (?, (SELECT key FROM spaces WHERE version = ?), ?, ?) "
             "ON CONFLICT (item, space) DO UPDATE SET sequence = excluded.sequence, vector = excluded.vector",
             (item, version, sequence, value),
         )
-        self.changes.append(_vector_change(made, space, version, sequence))
 
 
 def to_wire(change: AppliedChange) -> retriever_pb2.Change:

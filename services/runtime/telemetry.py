@@ -64,6 +64,8 @@ CATALOGUE_COMMIT_CHANGES = Histogram(
 )
 VECTORS_MADE = Counter("souk_vectors_made", "Item vectors made and kept.", ["covered"])
 VECTOR_FAILURES = Counter("souk_vector_failures", "Batches of items that could not be embedded.", ["code"])
+ITEMS_PROFILED = Counter("souk_items_profiled", "Items that coldstart was told of.")
+PROFILE_FAILURES = Counter("souk_profile_failures", "Batches of items that coldstart could not be told of.", ["code"])
 FOLLOWER_LAG = Gauge("souk_follower_lag_changes", "Changes of the primary not yet applied here.")
 
 # Coldstart: the log and what is derived from it.

@@ -32,7 +32,9 @@ class _WaitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Wait.ValueType],
     WAIT_COMMITTED: _Wait.ValueType  # 1
     """On disk and found by words."""
     WAIT_INDEXED: _Wait.ValueType  # 2
-    """And found by vector in every space of the generation that serves."""
+    """And found by vector in every space of the generation that serves, or known to have no vector there. While the
+    process that makes a space's vectors is away, the wait ends with the caller's deadline.
+    """
 
 class Wait(_Wait, metaclass=_WaitEnumTypeWrapper):
     """When a write is answered."""
@@ -42,7 +44,9 @@ WAIT_UNSPECIFIED: Wait.ValueType  # 0
 WAIT_COMMITTED: Wait.ValueType  # 1
 """On disk and found by words."""
 WAIT_INDEXED: Wait.ValueType  # 2
-"""And found by vector in every space of the generation that serves."""
+"""And found by vector in every space of the generation that serves, or known to have no vector there. While the
+process that makes a space's vectors is away, the wait ends with the caller's deadline.
+"""
 Global___Wait: _TypeAlias = Wait  # noqa: Y015
 
 class _Outcome:

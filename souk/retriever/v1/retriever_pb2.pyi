@@ -1051,7 +1051,7 @@ class StreamChangesRequest(_message.Message):
     from_sequence: _builtins.int
     """The last sequence number already known; 0: everything."""
     vectors: _builtins.bool
-    """Whether vectors of the generation that serves are wanted too."""
+    """Whether vectors are wanted too: those of every generation held, in all its spaces."""
     follow: _builtins.bool
     """True: go on as changes come. False: end when all that was there has been sent."""
     def __init__(
@@ -1116,7 +1116,7 @@ class VectorChange(_message.Message):
     """Version of that space."""
     @_builtins.property
     def vector(self) -> _types_pb2.Vector:
-        """The vector; absent where the encoder cannot read the item's text."""
+        """The vector; absent where the item has none: the encoder cannot read its text."""
 
     def __init__(
         self,
@@ -1189,7 +1189,7 @@ class StreamChangesResponse(_message.Message):
     """The catalogue's last sequence number when this was sent."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
-        """In order of sequence; empty in a sign of life."""
+        """In order of sequence. Empty: everything up to `head_sequence` has been sent; also a sign of life."""
 
     def __init__(
         self,

@@ -5,23 +5,42 @@ from pathlib import Path
 
 import pytest
 
-from services.domain.bundle import Bundle, EncoderManifest, Manifest, write_bundle
+from services.domain.bundle import (
+    Bundle,
+    ColdstartManifest,
+    EncoderManifest,
+    Manifest,
+    RankerManifest,
+    read_bundle,
+    write_bundle,
+)
 from services.domain.text import TextTemplate
-from services.retriever.generations import Generations
-from services.retriever.writes import SpaceKey
+from services.retriever.generations import Generations, Spoken, spoken_by
 from services.runtime.errors import FailedPrecondition, NotFound, Overloaded
-from souk.types.v1 import generations_pb2
+from souk.types.v1 import generations_pb2, types_pb2
 
 READY, LOADING = generations_pb2.GENERATION_STATE_READY, generations_pb2.GENERATION_STATE_LOADING
 FAILED = generations_pb2.GENERATION_STATE_FAILED
 
 
-def bundle(path: Path, version: str) -> Bundle:
-    (path / "encoder").mkdir(parents=True)
-    for name in ("model.onnx", "tokenizer.json"):
-        (path / "encoder" / name).write_text(name)
+def bundle(path: Path, version: str, behaviour: str = "", topics: str = "") -> Bundle:
     encoder = EncoderManifest(4, 16, version, ("latin",), TextTemplate())
-    return write_bundle(path, Manifest(encoder, "2026-01-01T00:00:00Z"))
+    ranker = RankerManifest(2, 8, behaviour, version, (), {}) if behaviour else None
+    coldstart = ColdstartManifest(topics, version, ("tea",)) if topics else None
+    files = [encoder.model, encoder.tokenizer]
+    if ranker is not None:
+        files += [ranker.shopper_model, ranker.heads_model, ranker.items, ranker.projection]
+    if coldstart is not None:
+        files.append(coldstart.topics)
+    for name in files:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(Path(name).name)
+    return write_bundle(path, Manifest(encoder, "2026-01-01T00:00:00Z", ranker=ranker, coldstart=coldstart))
+
+
+def alone(bundle: Bundle) -> Spoken:
+    """What a retriever without coldstart and primary serves of a bundle."""
+    return spoken_by(bundle, coldstart=False, follower=False)
 
 
 class Indexes:
@@ -32,17 +51,20 @@ class Indexes:
         self.begun = asyncio.Event()
         self.ready = asyncio.Event()
         self.error: Exception | None = None
-        self.generations = Generations(self.add, self.remove, self.serve, lambda _version: 7)
+        self.pending = {"v2": 7}
+        self.generations = Generations(
+            alone, self.add, self.remove, self.serve, lambda version: self.pending.get(version, 0)
+        )
 
-    async def add(self, space: SpaceKey, generation: str) -> None:
+    async def add(self, spoken: Spoken, generation: str) -> None:
         self.begun.set()
         await self.ready.wait()
         if self.error is not None:
             raise self.error
-        self.done.append(f"add {space.version}")
+        self.done.append(f"add {spoken.versions[0]}")
 
-    async def remove(self, space: SpaceKey, generation: str) -> None:
-        self.done.append(f"remove {space.version}")
+    async def remove(self, spoken: Spoken, generation: str) -> None:
+        self.done.append(f"remove {spoken.versions[0]}")
 
     def serve(self, generation: str) -> None:
         self.done.append("serve")
@@ -122,3 +144,67 @@ async def test_one_that_is_still_loading_can_be_retired(tmp_path: Path) -> None:
         await preparing
     assert indexes.done == ["remove v2"]
     assert len(indexes.states()) == 1
+
+
+def test_a_bundle_with_a_ranker_speaks_two_spaces(tmp_path: Path) -> None:
+    both = bundle(tmp_path / "both", "v1", "b1", "t1")
+    spoken = spoken_by(both, coldstart=True, follower=False)
+    assert [(s.space, s.version, s.dim) for s in spoken.spaces] == [
+        (types_pb2.SPACE_CONTENT, "v1", 4),
+        (types_pb2.SPACE_BEHAVIOUR, "b1", 2),
+    ]
+    assert spoken.profile is not None
+    assert (spoken.profile.content, spoken.profile.behaviour) == spoken.spaces
+    assert not spoken.missing
+    # A follower replicates both spaces and tells no one.
+    following = spoken_by(both, coldstart=True, follower=True)
+    assert (following.spaces, following.profile, following.missing) == (spoken.spaces, None, "")
+    # Without a ranker coldstart is told all the same; without a coldstart content is all there is.
+    content = spoken_by(bundle(tmp_path / "content", "v1"), coldstart=True, follower=False)
+    assert content.spaces == spoken.spaces[:1]
+    assert content.profile is not None
+    assert content.profile.behaviour is None
+    without = alone(both)
+    assert (without.spaces, without.profile) == (spoken.spaces[:1], None)
+    assert "SOUK_RETRIEVER_COLDSTART" in without.missing
+    assert not alone(read_bundle(tmp_path / "content")).missing
+
+
+def test_what_coldstart_is_told_is_told_anew_for_other_spaces_alone(tmp_path: Path) -> None:
+    def told(*versions: str, encoded: str = "v1") -> str:
+        made = bundle(tmp_path / "-".join((encoded, *versions, str(len(list(tmp_path.iterdir()))))), encoded, *versions)
+        profile = spoken_by(made, coldstart=True, follower=False).profile
+        assert profile is not None
+        return profile.version
+
+    first = told("b1", "t1")
+    assert told("b1", "t1") == first
+    others = {told("b2", "t1"), told("b1", "t2"), told("b1"), told(), told("b1", "t1", encoded="v2"), told("b1t1")}
+    assert len(others | {first}) == 7
+
+
+async def test_a_space_that_cannot_be_served_is_told(tmp_path: Path) -> None:
+    indexes = Indexes()
+    both = bundle(tmp_path / "both", "v2", "b1")
+    indexes.generations.begin(both)
+    (listed,) = indexes.generations.list()
+    assert (listed.state, listed.message) == (READY, "no behaviour vectors: SOUK_RETRIEVER_COLDSTART is not set")
+
+
+async def test_pending_items_are_those_that_lack_a_vector_of_any_space(tmp_path: Path) -> None:
+    pending = {"v1": 2, "b1": 5}
+
+    async def nothing(spoken: Spoken, generation: str) -> None:
+        """Nothing to bring in or to let go of."""
+
+    generations = Generations(
+        lambda bundle: spoken_by(bundle, coldstart=True, follower=False),
+        nothing,
+        nothing,
+        lambda _generation: None,
+        pending.__getitem__,
+    )
+    generations.begin(bundle(tmp_path / "both", "v1", "b1"))
+    assert generations.list()[0].pending_items == 5
+    pending["v1"] = 6
+    assert generations.list()[0].pending_items == 6

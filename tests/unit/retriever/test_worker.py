@@ -1,7 +1,7 @@
 """The vector worker against an embedder that a test can make fail in every way the contract allows."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from services.domain.text import TextTemplate
-from services.retriever import worker as worker_module
+from services.retriever import backlog
+from services.retriever.arrivals import Arrivals
 from services.retriever.catalogue import Catalogue
+from services.retriever.changes import AppliedChange
 from services.retriever.worker import VectorWorker
 from services.retriever.writes import SpaceKey
 from souk.embedder.v1 import embedder_pb2, embedder_pb2_grpc
@@ -81,7 +83,17 @@ class Running:
         self.catalogue = Catalogue(directory)
         self.threads = ThreadPoolExecutor(2)
         self.worker = VectorWorker(self.catalogue, address, self.threads)
-        self.catalogue.start(lambda changes, _head: self.worker.committed(changes))
+        self.arrivals = Arrivals(self.catalogue, self.threads)
+        loop = asyncio.get_running_loop()
+
+        def told(changes: Sequence[AppliedChange], _head: int) -> None:
+            loop.call_soon_threadsafe(self._note, changes)
+
+        self.catalogue.start(told)
+
+    def _note(self, changes: Sequence[AppliedChange]) -> None:
+        self.worker.note(changes)
+        self.arrivals.note(changes)
 
     async def upsert(self, *titles: str) -> dict[str, int]:
         """Writes items with the titles as ids; gives their revisions."""
@@ -91,7 +103,7 @@ class Running:
 
     async def indexed(self, revisions: dict[str, int], seconds: float = 20) -> None:
         async with asyncio.timeout(seconds):
-            await self.worker.wait_indexed(SPACE.version, revisions)
+            await self.arrivals.wait(SPACE.version, revisions)
 
     def vectors(self) -> dict[str, list[float] | None]:
         """First numbers of the vectors held; None where uncovered."""
@@ -101,7 +113,7 @@ class Running:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "_LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(backlog, "_LONGEST_PAUSE_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -123,8 +135,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 async def test_what_lacks_a_vector_at_the_start_and_what_is_written_later(running: Running) -> None:
     before = await running.upsert(*(f"item{n}" for n in range(10)))
     running.worker.add(SPACE, "g1")
-    async with asyncio.timeout(20):
-        await running.worker.wait_complete(SPACE.version)
+    await running.indexed(before)
     assert set(running.vectors()) == set(before)
     later = await running.upsert("later")
     await running.indexed(later)
@@ -140,10 +151,9 @@ async def test_a_text_that_cannot_be_read_is_remembered_as_such(running: Running
 
 
 async def test_an_item_that_is_refused_does_not_hold_up_the_others(running: Running) -> None:
-    await running.upsert("a", "b poison", "c", "d")
+    written = await running.upsert("a", "b poison", "c", "d")
     running.worker.add(SPACE, "g1")
-    async with asyncio.timeout(20):
-        await running.worker.wait_complete(SPACE.version)
+    await running.indexed(written)
     assert running.vectors() == {"a": [1, 1, 2], "b": None, "c": [1, 1, 2], "d": [1, 1, 2]}
 
 
@@ -205,13 +215,13 @@ async def test_waiting_ends_with_the_caller_and_with_the_item(running: Running) 
     await asyncio.sleep(0)
     await asyncio.wrap_future(running.catalogue.delete([admin_pb2.ItemRef(item_id="a")]))
     await waiting
-    assert running.worker._lacks[SPACE.version]._waiting == {}
+    assert running.arrivals._waiting == {}
 
 
 async def test_more_new_items_than_are_remembered_are_found_all_the_same(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "_MAX_FRESH", 5)
+    monkeypatch.setattr(backlog, "_MAX_FRESH", 5)
     running.embedder.hold.clear()
     running.worker.add(SPACE, "g1")
     written: dict[str, int] = {}
