@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
-from services.domain.bundle import BundleError, read_bundle
+from services.domain.bundle import Bundle, BundleError, read_bundle
 
 _PAUSES = (0.2, 1.0, 2.0, 5.0, 10.0)
 _WELL_AFTER_SECONDS = 30.0
@@ -86,23 +86,34 @@ class Process:
 class Stack:
     """Redis and the processes, in the order in which they start."""
 
-    def __init__(self, home: Path, bundle: Path, port: int, redis_url: str) -> None:
+    def __init__(self, home: Path, bundle: Bundle, port: int, redis_url: str) -> None:
         self.stopping = False
         self._home = home
         logs = home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        shared = {"SOUK_BUNDLE": str(bundle), "SOUK_REDIS_URL": redis_url}
-        embedder, retriever = f"127.0.0.1:{port + 1}", f"127.0.0.1:{port + 2}"
+        shared = {"SOUK_BUNDLE": str(bundle.path), "SOUK_REDIS_URL": redis_url}
+        ports = {name: port + i for i, name in enumerate(("gateway", "embedder", "retriever", "ranker", "coldstart"))}
+        address = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
         own = {
             "embedder": {},
+            "coldstart": {"SOUK_COLDSTART_DATA": str(home / "coldstart")},
             "retriever": {
                 "SOUK_RETRIEVER_DATA": str(home / "catalogue"),
                 "SOUK_RETRIEVER_SNAPSHOTS": str(home / "snapshots"),
-                "SOUK_RETRIEVER_EMBEDDER": embedder,
+                "SOUK_RETRIEVER_EMBEDDER": address["embedder"],
+                "SOUK_RETRIEVER_COLDSTART": address["coldstart"],
             },
-            "gateway": {"SOUK_GATEWAY_EMBEDDER": embedder, "SOUK_GATEWAY_RETRIEVER": retriever},
+            "ranker": {"SOUK_RANKER_RETRIEVER": address["retriever"]},
+            "gateway": {
+                "SOUK_GATEWAY_EMBEDDER": address["embedder"],
+                "SOUK_GATEWAY_RETRIEVER": address["retriever"],
+                "SOUK_GATEWAY_COLDSTART": address["coldstart"],
+                "SOUK_GATEWAY_RANKER": address["ranker"],
+            },
         }
-        ports = {"gateway": port, "embedder": port + 1, "retriever": port + 2}
+        if bundle.manifest.ranker is None:  # Made before there were events to learn from: nobody to rank.
+            del own["ranker"]
+            del own["gateway"]["SOUK_GATEWAY_RANKER"]
         self.processes = [
             Process(
                 name,
@@ -195,7 +206,7 @@ def main(
     """Runs the whole of Souk on this machine, on loopback."""
     bundle = bundle or home / "bundle"
     try:
-        generation = read_bundle(bundle).generation
+        sealed = read_bundle(bundle)
     except BundleError as error:
         console.print(f"[red]{error}[/red]\nBuild one with: make bundle")
         raise typer.Exit(1) from None
@@ -211,7 +222,7 @@ def main(
         )
         own_redis.start()
         redis_url = f"redis://127.0.0.1:{own_redis.port}/0"
-    stack = Stack(home, bundle, port, redis_url)
+    stack = Stack(home, sealed, port, redis_url)
 
     def stop(_number: int, _frame: object) -> None:
         stack.stopping = True
@@ -221,7 +232,9 @@ def main(
     try:
         stack.start()
         console.print(stack.table(redis_url))
-        console.print(f"generation {generation[:12]} · souk search --shop 127.0.0.1:{port} 'red mug' · Ctrl-C ends")
+        console.print(
+            f"generation {sealed.generation[:12]} · souk search --shop 127.0.0.1:{port} 'red mug' · Ctrl-C ends"
+        )
         while not stack.stopping:
             stack.keep_alive()
             time.sleep(0.1)
