@@ -412,6 +412,8 @@ class Log(Journal[Batch]):
         """Opens or creates the log; `clock` gives seconds since 1970. Raises JournalError."""
         super().__init__(directory, _LAYOUT, queue_limit)
         self._clock = clock
+        self.identity: str = meta(self._writer, "identity")
+        """Of this log and no other, however often a directory is emptied."""
         self._head: int = meta(self._writer, "head")
         self._tell: Told = lambda _batch: None
         self._unscrubbed: bool = meta(self._writer, "unscrubbed") == 1

@@ -68,7 +68,7 @@ class States:
         shopper = held[0]
         if shopper is None or self._redis is None:
             return context
-        key, header = _key(shopper_id), _header(shopper.version, knowledge)
+        key, header = self._key(shopper_id), _header(shopper.version, knowledge)
         values = await self._redis.read([key])
         if values is not None and (kept := _read(values[0], header)) is not None:
             CONTEXTS.labels("redis").inc()
@@ -99,7 +99,7 @@ class States:
         self._forgotten += 1
         if self._redis is None:
             return
-        self._unblanked[_key(shopper_id)] = None
+        self._unblanked[self._key(shopper_id)] = None
         while len(self._unblanked) > _MAX_UNBLANKED:
             del self._unblanked[next(iter(self._unblanked))]
         await self.blank()
@@ -122,6 +122,10 @@ class States:
         for key, value in zip(keys, values or (), strict=False):
             if not value:
                 self._unblanked.pop(key, None)
+
+    def _key(self, shopper_id: str) -> bytes:
+        """Tells no one who it is; of this log alone, since another one's versions say nothing here."""
+        return hashlib.sha256(f"{self._log.identity} {shopper_id}".encode()).hexdigest()[:32].encode()
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -216,11 +220,6 @@ def _shares(names: Sequence[str]) -> list[coldstart_pb2.NamedShare]:
     counts = Counter(names)
     best = sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:_MAX_SHARES]
     return [coldstart_pb2.NamedShare(name=name, share=count / len(names)) for name, count in best]
-
-
-def _key(shopper_id: str) -> bytes:
-    """Tells no one who it is."""
-    return hashlib.sha256(shopper_id.encode()).hexdigest()[:32].encode()
 
 
 def _header(version: int, knowledge: Knowledge) -> bytes:

@@ -73,7 +73,8 @@ def ask(
         assert len({each.item_id for each in leg.items}) == len(leg.items)
         scores = [each.score for each in leg.items]
         assert scores == sorted(scores, reverse=True)
-    assert len({each.name for each in (*answer.lists, *answer.vectors)}) == len(answer.lists) + len(answer.vectors)
+    names = [leg.name for leg in answer.lists] + [leg.name for leg in answer.vectors]
+    assert len(set(names)) == len(names)
     assert all(vector.weight > 0 for vector in answer.vectors)
     return answer
 
@@ -253,4 +254,6 @@ def test_malformed_requests_are_named(fields: dict[str, Any], problem: str) -> N
         check_candidates(coldstart_pb2.CandidatesRequest(context=told, **fields))
     assert str(raised.value).startswith(problem)
     with pytest.raises(Invalid, match=r"context\.stage: 0 is not a stage"):
-        check_candidates(coldstart_pb2.CandidatesRequest(context={"shopper_id": "s"}, scene=HOME))
+        check_candidates(
+            coldstart_pb2.CandidatesRequest(context=coldstart_pb2.ShopperContext(shopper_id="s"), scene=HOME)
+        )

@@ -26,7 +26,7 @@ def newcomer(item: str, shown: int = 0, clicked: int = 0) -> Newcomer:
 @settings(deadline=None)
 @given(TRIALS)
 def test_propensities_are_probabilities_with_a_floor(trials: list[tuple[int, int]]) -> None:
-    odds = propensities(*zip(*trials, strict=True))  # type: ignore[arg-type]
+    odds = propensities([shown for shown, _ in trials], [clicked for _, clicked in trials])
     assert odds.sum() == pytest.approx(1, abs=1e-9)
     assert odds.min() >= 0.1 / len(trials) - 1e-12
 

@@ -69,7 +69,7 @@ def test_batches_are_bounded() -> None:
     ],
 )
 def test_a_malformed_impression_is_named(item: dict[str, Any], problem: str) -> None:
-    good = {"item_id": "a", "position": 0, "score": 1.0, "propensity": 1.0}
+    good: dict[str, Any] = {"item_id": "a", "position": 0, "score": 1.0, "propensity": 1.0}
     items = [types_pb2.ImpressionItem(**good), types_pb2.ImpressionItem(**{**good, "position": 1, **item})]
     with pytest.raises(Invalid) as raised:
         check_impression(types_pb2.Impression(request_id="r", items=items), "at")

@@ -162,7 +162,7 @@ async def test_a_kept_context_is_read_and_a_damaged_or_stale_one_is_not(tmp_path
         assert states._redis is not None
         await states._redis.flush()
         (key,) = direct.keys()
-        assert b"s" not in key.removeprefix(b"souk:shopper:")
+        assert len(key) == len(b"souk:shopper:") + 32
         assert 0 < direct.ttl(key) <= shop.settings.state_ttl
         kept = direct.get(key)
         assert isinstance(kept, bytes)
@@ -177,6 +177,18 @@ async def test_a_kept_context_is_read_and_a_damaged_or_stale_one_is_not(tmp_path
         other = await states.context("s", knowledge(topics=False), in_thread)
         assert other.version == told.version
         await states.close()
+
+
+async def test_another_log_in_the_same_redis_is_another_shop(tmp_path: Path, redis_url: str) -> None:
+    for name in ("one", "two"):
+        with Shop(tmp_path / name, redis_url=redis_url) as shop:
+            states = States(shop.log, shop.crowd, shop.settings)
+            shop.record(event("1", item=f"thing-of-{name}"))
+            for _ in range(2):
+                assert [each.item_id for each in (await context(states)).history] == [f"thing-of-{name}"]
+                assert states._redis is not None
+                await states._redis.flush()
+            await states.close()
 
 
 async def test_an_item_that_arrives_joins_the_contexts_that_wait_for_it(tmp_path: Path, redis_url: str) -> None:

@@ -41,8 +41,8 @@ def test_scores_are_the_cosine_of_the_items_shoppers(events: list[Happening]) ->
 def test_several_items_weigh_by_their_share() -> None:
     together = Together(TYPES, None)
     together.add([happening(1, "a"), happening(1, "x"), happening(2, "b"), happening(2, "y")])
-    assert together.near({"a": 3.0, "b": 1.0}, 5) == [("x", pytest.approx(0.75)), ("y", pytest.approx(0.25))]
-    assert together.near({"a": 3.0, "b": 1.0}, 1) == [("x", pytest.approx(0.75))]
+    assert dict(together.near({"a": 3.0, "b": 1.0}, 5)) == pytest.approx({"x": 0.75, "y": 0.25})
+    assert dict(together.near({"a": 3.0, "b": 1.0}, 1)) == pytest.approx({"x": 0.75})
     assert together.near({"unknown": 1.0}, 5) == []
     assert together.near({}, 5) == []
 
@@ -84,7 +84,7 @@ def test_memory_is_bounded_and_frequent_pairs_stay() -> None:
     assert len(together._single) <= 60
     assert len(together._pairs) <= 61
     assert all(len(partners) <= 10 for partners in together._pairs.values())
-    assert together.near({"a": 1.0}, 1)[0] == ("b", pytest.approx(1.0))
+    assert dict(together.near({"a": 1.0}, 1)) == pytest.approx({"b": 1.0})
 
 
 def test_a_forgotten_shoppers_window_is_dropped() -> None:
