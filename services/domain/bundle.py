@@ -51,6 +51,13 @@ class RankerManifest:
     items: str = "ranker/items.npz"
     projection: str = "ranker/projection.npz"
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RankerManifest":
+        """From plain JSON values. Raises KeyError, TypeError, ValueError."""
+        weights = {scene: tuple(map(float, given)) for scene, given in values["scene_weights"].items()}
+        lists = {name: tuple(values[name]) for name in ("features", "objectives")}
+        return cls(**{**values, **lists, "scene_weights": weights})
+
 
 @dataclass(frozen=True)
 class ColdstartManifest:
@@ -60,6 +67,11 @@ class ColdstartManifest:
     content_space_version: str
     labels: tuple[str, ...]
     topics: str = "coldstart/topics.npz"
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "ColdstartManifest":
+        """From plain JSON values. Raises KeyError, TypeError."""
+        return cls(**{**values, "labels": tuple(values["labels"])})
 
 
 @dataclass(frozen=True)
@@ -131,15 +143,9 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         EncoderManifest(**encoder),
         values["created_at"],
         values["metrics"],
-        None if ranker is None else _ranker(ranker),
-        None if coldstart is None else ColdstartManifest(**{**coldstart, "labels": tuple(coldstart["labels"])}),
+        None if ranker is None else RankerManifest.from_json(ranker),
+        None if coldstart is None else ColdstartManifest.from_json(coldstart),
     )
-
-
-def _ranker(values: dict[str, Any]) -> RankerManifest:
-    weights = {scene: tuple(map(float, given)) for scene, given in values["scene_weights"].items()}
-    lists = {name: tuple(values[name]) for name in ("features", "objectives")}
-    return RankerManifest(**{**values, **lists, "scene_weights": weights})
 
 
 def _check(path: Path, manifest: Manifest, files: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ Ids and row order are never features.
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +46,7 @@ FEATURES: tuple[str, ...] = (
     "category_share",
     "in_history",
     "history_count",
+    "history_lately",
     "history_recency",
     "turned_down",
     "in_cart",
@@ -70,7 +71,8 @@ _LATELY_DAYS = 60.0
 class Known:
     """n candidates before they become features, one value each; NaN where not known, as in CandidateColumns.
 
-    `history_count`: events of the history that speak for the item; `last_met`: seconds from the last of them to now.
+    `history_count`: events of the history that speak for the item; `history_lately`: the sum of `lately` over them;
+    `last_met`: seconds from the last of them to now.
     """
 
     affinity: NDArray[np.floating]
@@ -88,10 +90,11 @@ class Known:
     brand_share: NDArray[np.floating]
     category_share: NDArray[np.floating]
     history_count: NDArray[np.floating]
+    history_lately: NDArray[np.floating]
     last_met: NDArray[np.floating]
-    turned_down: NDArray[np.floating]
-    in_cart: NDArray[np.floating]
-    seen: NDArray[np.floating]
+    turned_down: NDArray[np.bool_]
+    in_cart: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
 
     def features(self, scene: int | NDArray[np.integer]) -> Float32:
         """(n, len(FEATURES)). `scene` is a number of the Scene enum, one or n."""
@@ -112,7 +115,8 @@ class Known:
             self.category_share,
             self.history_count > 0,
             np.log1p(self.history_count) / 3,
-            _or_zero(np.exp(-np.clip(self.last_met, 0, None) / (_LATELY_DAYS * _DAY))),
+            np.log1p(self.history_lately),
+            _or_zero(lately(self.last_met)),
             self.turned_down,
             self.in_cart,
             self.seen,
@@ -138,7 +142,7 @@ def features(
     `now` in seconds since 1970-01-01 UTC. Without a query, scores of words and meaning are nobody's and count nothing.
     """
     ids = candidates.id
-    counts, last, down = _met(context)
+    counts, recent, last, down = _met(context, now)
     cart, seen = frozenset(context.cart_item_ids), frozenset(context.seen_item_ids)
     legs = {leg.leg: np.array(leg.score, np.float64) for leg in candidates.legs}
     nothing = np.full(len(ids), np.nan)
@@ -160,6 +164,7 @@ def features(
         brand_share=brand_shares[np.array(candidates.brand, np.int64)],
         category_share=category_shares[np.array(candidates.category, np.int64)],
         history_count=np.array([counts[id_] for id_ in ids], np.float64),
+        history_lately=np.array([recent[id_] for id_ in ids], np.float64),
         last_met=np.array([now - last[id_] if id_ in last else np.nan for id_ in ids]),
         turned_down=np.array([id_ in down for id_ in ids]),
         in_cart=np.array([id_ in cart for id_ in ids]),
@@ -187,19 +192,31 @@ def category_share(path: Sequence[str], shares: Sequence[tuple[Sequence[str], fl
     return total
 
 
-def _met(context: coldstart_pb2.ShopperContext) -> tuple[Counter[str], dict[str, float], set[str]]:
-    """By item: how many events spoke for it, seconds since 1970 of the last; and the items last turned down."""
+def lately(seconds: NDArray[np.floating]) -> NDArray[np.floating]:
+    """1 for now, less by a factor of e every 60 days; a time in the future is now."""
+    weight: NDArray[np.floating] = np.exp(-np.clip(seconds, 0, None) / (_LATELY_DAYS * _DAY))
+    return weight
+
+
+def _met(
+    context: coldstart_pb2.ShopperContext, now: float
+) -> tuple[Counter[str], dict[str, float], dict[str, float], set[str]]:
+    """By item: how many events spoke for it, the sum of `lately` over them, seconds since 1970 of the last; and the
+    items last turned down."""
     counts: Counter[str] = Counter()
+    recent: dict[str, float] = defaultdict(float)
     last: dict[str, float] = {}
     down: set[str] = set()
     for entry in context.history:
         if entry.type in LIKED:
+            at = entry.time_ms / 1000
             counts[entry.item_id] += 1
-            last[entry.item_id] = entry.time_ms / 1000
+            recent[entry.item_id] += math.exp(-max(now - at, 0) / (_LATELY_DAYS * _DAY))
+            last[entry.item_id] = at
             down.discard(entry.item_id)
         elif entry.type in TURNED_DOWN:
             down.add(entry.item_id)
-    return counts, last, down
+    return counts, recent, last, down
 
 
 def _or_zero(values: NDArray[np.floating]) -> NDArray[np.floating]:

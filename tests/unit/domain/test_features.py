@@ -83,6 +83,7 @@ def test_each_says_what_it_is_named_for() -> None:
     assert made["category_share"] == [0.5, 0, 0.25]
     assert made["in_history"] == [1, 0, 0]
     assert made["history_count"] == pytest.approx([np.log(3) / 3, 0, 0])
+    assert made["history_lately"] == pytest.approx([np.log1p(np.exp(-1) + np.exp(-0.5)), 0, 0])
     assert made["history_recency"] == pytest.approx([np.exp(-0.5), 0, 0])
     assert made["turned_down"] == [0, 1, 0]
     assert made["seen"] == [0, 1, 0]

@@ -1,0 +1,69 @@
+"""Every number of the ranker's training in one place, with an optional TOML file over the defaults."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+
+class ConfigError(ValueError):
+    """A setting of training that is unknown, of another type or out of range; the message names it."""
+
+
+@dataclass(frozen=True)
+class RankerConfig:
+    """How the ranker is trained."""
+
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.2
+    max_history: int = 64
+    """Latest events that the model reads."""
+    id_dropout: float = 0.3
+    """Share of items that stand without their id in a step, as an unknown item will."""
+    batch: int = 256
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    epochs: int = 40
+    """At most; the budget of minutes and early stopping end it before."""
+    patience: int = 4
+    """Epochs without a better validation NDCG@10 before it stops."""
+    examples_an_epoch: int = 60_000
+    validation_examples: int = 2_000
+    held_out: float = 0.08
+    """Latest share of the examples, for early stopping and for the heads."""
+    minutes: float = 10.0
+    """Wall clock of the whole training; it ends in time with the best there is by then."""
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        shares = {name: getattr(self, name) for name in ("dropout", "id_dropout", "held_out")}
+        for name, value in shares.items():
+            if not 0 <= value < 1:
+                raise ConfigError(f"{name}: must be from 0 to below 1, not {value}")
+        for field in fields(self):
+            if field.name not in shares and field.name != "seed" and not getattr(self, field.name) > 0:
+                raise ConfigError(f"{field.name}: must be above 0, not {getattr(self, field.name)}")
+        if self.dim % self.heads:
+            raise ConfigError(f"heads: must divide dim, {self.dim}, not {self.heads}")
+
+
+def read_config(path: Path | None, **given: float | int | None) -> RankerConfig:
+    """The defaults, then the TOML file, then what was given and is not None. Raises ConfigError."""
+    values: dict[str, object] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+    values |= {name: value for name, value in given.items() if value is not None}
+    known = {field.name: type(field.default) for field in fields(RankerConfig)}
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"{name}: unknown; known: {', '.join(known)}")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole and not (known[name] is float and isinstance(value, float)):
+            raise ConfigError(
+                f"{name}: must be a {'number' if known[name] is float else 'whole number'}, not {value!r}"
+            )
+    return RankerConfig(**values)  # type: ignore[arg-type]

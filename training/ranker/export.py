@@ -1,0 +1,196 @@
+"""Exports a trained ranker to ONNX and arrays, refuses one that fails its gates, and writes down what it is."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from services.domain.bundle import RankerManifest
+from services.domain.features import FEATURES
+from souk.vectors import Float32
+from training.ranker.card import CARD, HEADS, ITEMS, PROJECTION, SHOPPER, RankerCard
+from training.ranker.heads import OBJECTIVES, SCENE_WEIGHTS, Heads
+from training.ranker.log import GAP_BUCKETS
+from training.ranker.model import TYPES, Shopper
+from training.ranker.train import Trained
+
+OPSET = 18
+MIN_PARITY = 0.99999
+MIN_INVARIANCE = 0.9999
+MAX_DIFFERENCE = 1e-5
+_GATE_HISTORIES = 24
+
+
+class GateError(Exception):
+    """What was exported does not do as what was trained; the message says by how much."""
+
+
+class _Logistic(nn.Module):
+    def __init__(self, heads: Heads) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.from_numpy(heads.weights))
+        self.register_buffer("bias", torch.from_numpy(heads.bias))
+
+    def forward(self, features: Tensor) -> Tensor:
+        weights, bias = self.get_buffer("weights"), self.get_buffer("bias")
+        return torch.sigmoid(features @ weights + bias)
+
+
+def export_ranker(
+    trained: Trained, heads: Heads, item_ids: list[str], content_space: str, metrics: dict[str, float], out: Path
+) -> RankerCard:
+    """Writes the new directory `out`: shopper.onnx, heads.onnx, items.npz, projection.npz, ranker.json.
+
+    `item_ids` are those of the whole log; the known ones are written. Raises GateError, FileExistsError; then nothing
+    is left at `out`.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out}: exists already; name a new directory with --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    model = trained.model.eval()
+    shopper = model.shopper
+    try:
+        dim = shopper.head.out_features
+        with torch.inference_mode():
+            vectors = model.items().numpy()
+            projection = model.items.projection
+            weight, bias = projection.weight.numpy().T.copy(), projection.bias.numpy().copy()
+        ids = np.array([item_ids[number] for number in trained.known], dtype=np.str_)
+        np.savez(draft / ITEMS, ids=ids, vectors=vectors)
+        np.savez(draft / PROJECTION, W=weight, b=bias)
+        rows = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+        _to_onnx(
+            shopper,
+            (torch.zeros(2, 3, dim), *(torch.ones(2, 3, dtype=torch.int64),) * 2, torch.ones(2, 3, dtype=torch.bool)),
+            ("items", "types", "gaps", "mask"),
+            "shopper",
+            (rows, rows, rows, rows),
+            draft / SHOPPER,
+        )
+        _to_onnx(
+            _Logistic(heads),
+            (torch.zeros(2, len(FEATURES)),),
+            ("features",),
+            "probability",
+            ({0: torch.export.Dim("n")},),
+            draft / HEADS,
+        )
+        proved = prove(shopper, heads, draft)
+        card = RankerCard(
+            RankerManifest(
+                dim=dim,
+                max_history=shopper.max_history,
+                space_version=_space_version(shopper, ids, vectors, weight, bias, content_space),
+                content_space_version=content_space,
+                features=FEATURES,
+                scene_weights=SCENE_WEIGHTS,
+                objectives=OBJECTIVES,
+            ),
+            {**metrics, **proved},
+        )
+        card.write(draft / CARD)
+        draft.chmod(0o755)
+        os.rename(draft, out)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return card
+
+
+def prove(shopper: Shopper, heads: Heads, directory: Path) -> dict[str, float]:
+    """Runs what was exported against what was trained, alone and in a batch. Raises GateError."""
+    session = onnxruntime.InferenceSession(str(directory / SHOPPER), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    sizes = [0, 1, 2, shopper.max_history, *rng.integers(1, shopper.max_history + 1, _GATE_HISTORIES)]
+    alone = [_history(rng, size, shopper.head.out_features) for size in sizes]
+    longest = max(sizes)
+    batch = {name: np.concatenate([_padded(one[name], longest) for one in alone]) for name in alone[0]}
+    together: Float32 = session.run(["shopper"], batch)[0]
+    parity, invariance = 1.0, 1.0
+    for row, one in enumerate(alone):
+        with torch.inference_mode():
+            reference = shopper(*(torch.from_numpy(one[name]) for name in ("items", "types", "gaps", "mask"))).numpy()
+        single: Float32 = session.run(["shopper"], one)[0]
+        parity = min(parity, float(single[0] @ reference[0]))
+        invariance = min(invariance, float(single[0] @ together[row]))
+    for name, value, limit in (("parity", parity, MIN_PARITY), ("batch invariance", invariance, MIN_INVARIANCE)):
+        if not value >= limit:
+            raise GateError(f"shopper.onnx: {name}: min cosine {value:.6f} is below the limit {limit}")
+    session = onnxruntime.InferenceSession(str(directory / HEADS), providers=["CPUExecutionProvider"])
+    features = rng.random((64, len(FEATURES)), dtype=np.float32)
+    whole: Float32 = session.run(["probability"], {"features": features})[0]
+    lone: Float32 = session.run(["probability"], {"features": features[:1]})[0]
+    difference = float(np.abs(whole - heads.probability(features)).max())
+    company = float(np.abs(whole[:1] - lone).max())
+    for name, found in (("parity", difference), ("batch invariance", company)):
+        if not found <= MAX_DIFFERENCE:
+            raise GateError(f"heads.onnx: {name}: probabilities differ by {found:.2e}, more than {MAX_DIFFERENCE}")
+    return {
+        "ranker.parity_min_cosine": parity,
+        "ranker.invariance_min_cosine": invariance,
+        "ranker.heads_max_difference": max(difference, company),
+    }
+
+
+def _history(rng: np.random.Generator, size: int, dim: int) -> dict[str, NDArray[Any]]:
+    """A history of one shopper as the model reads it; one place of padding where there is none."""
+    length = max(size, 1)
+    items = rng.standard_normal((1, length, dim)).astype(np.float32)
+    items /= np.linalg.norm(items, axis=-1, keepdims=True)
+    mask = np.full((1, length), size > 0)
+    return {
+        "items": items * mask[..., None],
+        "types": rng.integers(1, TYPES, (1, length)) * mask,
+        "gaps": rng.integers(0, GAP_BUCKETS, (1, length)) * mask,
+        "mask": mask,
+    }
+
+
+def _padded(array: NDArray[Any], length: int) -> NDArray[Any]:
+    return np.pad(array, [(0, 0), (0, length - array.shape[1]), *[(0, 0)] * (array.ndim - 2)])
+
+
+def _to_onnx(
+    module: nn.Module, example: tuple[Tensor, ...], inputs: tuple[str, ...], output: str, sizes: Any, path: Path
+) -> None:
+    with warnings.catch_warnings():
+        # The exporter warns of its own insides.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module.eval(),
+            example,
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_shapes=sizes,
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    # Where each node came from in the source: paths of the machine that exports.
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
+    program.save(str(path), external_data=False)
+
+
+def _space_version(
+    shopper: Shopper, ids: NDArray[np.str_], vectors: Float32, weight: Float32, bias: Float32, content_space: str
+) -> str:
+    """Hash of all that decides where shoppers and items land."""
+    digest = hashlib.sha256(json.dumps([content_space, shopper.max_history, ids.tolist()]).encode())
+    arrays = {name: tensor.numpy() for name, tensor in sorted(shopper.state_dict().items())}
+    for name, array in {**arrays, "vectors": vectors, "W": weight, "b": bias}.items():
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,173 @@
+"""The heads: one calibrated logistic model an objective over the features of services.domain.features."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F  # noqa: N812
+
+from services.domain.features import FEATURES, SCENES
+from souk.types.v1 import types_pb2
+from souk.vectors import Float32
+from training.ranker.examples import Examples
+from training.ranker.log import Ints
+from training.ranker.situations import Situations
+from training.ranker.train import Trained
+from training.ranker.words import Words
+
+OBJECTIVES = ("click", "cart", "purchase")
+# The deepest event with an item must be at least this for the objective to be met. Their numbers grow with depth.
+_DEPTH = (types_pb2.EVENT_TYPE_VIEW, types_pb2.EVENT_TYPE_CART, types_pb2.EVENT_TYPE_PURCHASE)
+# What the click, the cart and the purchase of an item count, by scene: a purchase where shoppers came to buy, interest
+# where they look around, the click alone where a place is paid by the click.
+SCENE_WEIGHTS: dict[str, tuple[float, ...]] = {
+    "SEARCH": (1.0, 1.0, 2.0),
+    "HOME": (1.0, 1.0, 1.0),
+    "SIMILAR": (1.0, 1.0, 1.0),
+    "CART": (0.5, 1.0, 3.0),
+    "NEW_ARRIVALS": (1.0, 0.5, 0.5),
+    "PROMOTION": (1.0, 1.0, 2.0),
+    "CAMPAIGN": (1.0, 0.5, 0.5),
+    "SPONSORED": (1.0, 0.0, 0.0),
+}
+assert set(SCENE_WEIGHTS) == set(SCENES)
+
+# How many the retrieval brings of each leg.
+_OF_A_LEG = {"affinity": 60, "together": 60, "profile": 40, "popular": 40, "again": 60}
+_OF_A_LEG |= {"words": 60, "meaning": 60, "like": 60}
+_PENALTY = 1e-4
+_STEPS = 60
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class Heads:
+    """probability = sigmoid(features @ weights + bias). weights (len(FEATURES), 3), bias (3,), float32."""
+
+    weights: Float32
+    bias: Float32
+
+    def probability(self, features: Float32) -> Float32:
+        """(n, 3)."""
+        with np.errstate(over="ignore"):
+            found: Float32 = 1 / (1 + np.exp(-(features @ self.weights + self.bias)))
+        return found
+
+    def score(self, features: Float32, scene: str) -> Float32:
+        """The weighted sum of the probabilities that orders a scene, (n,)."""
+        found: Float32 = self.probability(features) @ np.array(SCENE_WEIGHTS[scene], np.float32)
+        return found
+
+
+@dataclass(frozen=True)
+class Rows:
+    """n candidates of several moments: features (n, F), labels (n, 3), the number of the moment of each."""
+
+    features: Float32
+    labels: Float32
+    moment: Ints
+
+
+@dataclass(frozen=True)
+class Teller:
+    """Says at a moment of a log what every leg of the retrieval would say, and what a scene shows."""
+
+    situations: Situations
+    trained: Trained
+    table: Float32
+    words: Words | None
+    queries: dict[str, Float32]
+    """Normalised content vectors of the queries in the log, as far as the encoder reads them."""
+
+    def legs(self, rows: slice, shopper: Float32, scene: int, query: str) -> dict[str, Float32]:
+        """Scores of all items by leg, NaN where a leg says nothing."""
+        situations = self.situations
+        affinity = np.where(np.isnan(self.table[:, 0]), np.nan, np.nan_to_num(self.table) @ shopper)
+        legs = {
+            "affinity": affinity.astype(np.float32),
+            "together": situations.together(rows),
+            "profile": situations.profile(rows),
+        }
+        if scene == types_pb2.SCENE_SEARCH and query:
+            if self.words is not None:
+                legs["words"] = self.words.scores(query)
+            if query in self.queries:
+                legs["meaning"] = situations.near(self.queries[query])
+        elif scene == types_pb2.SCENE_SIMILAR and rows.stop > rows.start:
+            # The log does not say which item's page it was: most likely that of the last item met.
+            content = situations.facts.content[situations.log.item[rows.stop - 1]]
+            if content.any():
+                legs["like"] = situations.near(content)
+        return legs
+
+    def candidates(self, rows: slice, legs: dict[str, Float32]) -> Ints:
+        """What the retrieval would bring: the best of every leg, the popular, and what was met before."""
+        found = [_best(self.situations.popularity.astype(np.float32), _OF_A_LEG["popular"])]
+        found += [_best(scores, _OF_A_LEG[name]) for name, scores in legs.items()]
+        found.append(np.unique(self.situations.log.item[rows][::-1][: _OF_A_LEG["again"]]))
+        return np.unique(np.concatenate(found))
+
+
+def rows_of(teller: Teller, examples: Examples, shoppers: Float32) -> Rows:
+    """The candidates of every example with what came of them. `shoppers`: the vector of each example, (n, dim)."""
+    log = teller.situations.log
+    features, labels, moments = [], [], []
+    for number in range(len(examples)):
+        at = int(examples.end[number])
+        rows = teller.situations.history(int(examples.begin[number]), at)
+        scene = int(log.scene[at]) or types_pb2.SCENE_HOME
+        legs = teller.legs(rows, shoppers[number], scene, str(log.query[at]))
+        chosen = teller.candidates(rows, legs)
+        known = teller.situations.known(rows, float(examples.now[number]), chosen, legs)
+        features.append(known.features(scene))
+        wanted = examples.wanted(number)
+        deepest = np.zeros(len(teller.table), np.int64)
+        deepest[examples.items[wanted]] = examples.types[wanted]
+        labels.append(deepest[chosen][:, None] >= np.array(_DEPTH))
+        moments.append(np.full(len(chosen), number))
+    return Rows(
+        np.concatenate(features) if features else np.empty((0, len(FEATURES)), np.float32),
+        np.concatenate(labels).astype(np.float32) if labels else np.empty((0, 3), np.float32),
+        np.concatenate(moments) if moments else np.empty(0, np.int64),
+    )
+
+
+def fit(rows: Rows) -> Heads:
+    """Logistic regression with a small penalty on standardised features, solved by L-BFGS."""
+    mean, scale = rows.features.mean(axis=0), rows.features.std(axis=0)
+    # What never varied tells nothing, and must not when it varies in serving.
+    used = scale > 1e-6
+    scale = np.where(used, scale, 1)
+    x = torch.from_numpy((rows.features - mean) / scale * used)
+    y = torch.from_numpy(rows.labels)
+    rates = y.mean(dim=0).clamp(1e-6, 1 - 1e-6)
+    weights = torch.zeros(x.shape[1], y.shape[1], requires_grad=True)
+    bias = torch.log(rates / (1 - rates)).requires_grad_()
+    solver = torch.optim.LBFGS([weights, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        value = F.binary_cross_entropy_with_logits(x @ weights + bias, y) + _PENALTY * (weights**2).sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    solver.step(loss)  # type: ignore[no-untyped-call]
+    folded = weights.detach().numpy() * (used / scale)[:, None]
+    return Heads(folded.astype(np.float32), (bias.detach().numpy() - mean @ folded).astype(np.float32))
+
+
+def calibration_error(probability: NDArray[np.floating], label: NDArray[np.floating]) -> float:
+    """Expected calibration error over ten bins of equal number (Naeini, Cooper, Hauskrecht 2015)."""
+    order = np.argsort(probability, kind="stable")
+    bins = np.array_split(order, _BINS)
+    gaps = [abs(probability[part].mean() - label[part].mean()) * len(part) for part in bins if len(part)]
+    return float(sum(gaps) / max(len(order), 1))
+
+
+def _best(scores: Float32, k: int) -> Ints:
+    """Numbers of the k largest scores above 0, without those that are not there."""
+    values = np.where(scores > 0, scores, -np.inf)
+    k = min(k, len(values))
+    found = np.argpartition(-values, k - 1)[:k]
+    return found[np.isfinite(values[found])]

@@ -1,0 +1,73 @@
+"""Items met together by the same shoppers: item-kNN (Sarwar et al. 2001), as coldstart counts its leg "together"."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from souk.vectors import Float32
+from training.ranker.log import Floats, Ints
+
+# As coldstart counts: pairs among so many latest items of a shopper, so many partners of an item.
+WINDOW = 24
+PARTNERS = 40
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Partners of n items: those of item i are at starts[i] to starts[i + 1]."""
+
+    starts: Ints
+    items: Ints
+    scores: Float32
+
+    def of(self, history: Ints, weights: Floats, own: float = np.nan) -> Float32:
+        """Weighted mean over a history of what each of its items says of all n items: 0 to 1, shape (n,).
+
+        An item of the history itself says `own` of itself; NaN leaves the whole history out, as the leg does.
+        """
+        n = len(self.starts) - 1
+        out = np.zeros(n, np.float32)
+        if not len(history):
+            return out
+        weights = (weights / weights.sum()).astype(np.float32)
+        for item, weight in zip(history.tolist(), weights.tolist(), strict=True):
+            part = slice(self.starts[item], self.starts[item + 1])
+            out[self.items[part]] += weight * self.scores[part]
+        out[history] += own * weights
+        return out
+
+
+def find_neighbours(group: Ints, item: Ints, n: int, partners: int = PARTNERS, window: int = WINDOW) -> Neighbours:
+    """From liked events of n items, in order: (groups with both) / sqrt(groups with one * groups with the other).
+
+    A group is a shopper or a session; both are met within `window` different items of it. The most frequent partners
+    of an item are kept.
+    """
+    # Each item once a group, at its first event.
+    _, first = np.unique(group * n + item, return_index=True)
+    first = np.sort(first)
+    group, item = group[first], item[first]
+    counts = np.bincount(item, minlength=n)
+    codes = []
+    for lag in range(1, min(window, len(item) - 1) + 1):
+        same = group[lag:] == group[:-lag]
+        one, two = item[lag:][same], item[:-lag][same]
+        codes.append(np.minimum(one, two) * n + np.maximum(one, two))
+    pairs, both = np.unique(np.concatenate(codes or [np.empty(0, np.int64)]), return_counts=True)
+    one, two = np.concatenate([pairs // n, pairs % n]), np.concatenate([pairs % n, pairs // n])
+    both = np.concatenate([both, both])
+    order = np.lexsort((-both, one))
+    one, two, both = one[order], two[order], both[order]
+    starts = np.searchsorted(one, np.arange(n + 1))
+    kept = np.arange(len(one)) - starts[one] < partners
+    one, two, both = one[kept], two[kept], both[kept]
+    scores = np.minimum(1, both / np.sqrt(counts[one] * counts[two])).astype(np.float32)
+    return Neighbours(np.searchsorted(one, np.arange(n + 1)), two, scores)
+
+
+def latest(history: Ints, keep: int, decay: float) -> tuple[Ints, Floats]:
+    """The last `keep` different items of a history, newest first, each `decay` times the weight of the one before."""
+    backwards = history[::-1]
+    _, first = np.unique(backwards, return_index=True)
+    chosen = backwards[np.sort(first)[:keep]]
+    return chosen, decay ** np.arange(len(chosen), dtype=np.float64)

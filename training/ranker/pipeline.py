@@ -1,0 +1,183 @@
+"""From a log to a ranker: content, Transformer, heads, and at last what happened since, within a budget of minutes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from souk.types.v1 import types_pb2
+from souk.vectors import Float32
+from training.content import Encoder
+from training.ranker.config import RankerConfig
+from training.ranker.examples import Examples, batches, hold_out, session_examples
+from training.ranker.heads import OBJECTIVES, Heads, Rows, Teller, calibration_error, fit, rows_of
+from training.ranker.log import Bools, Ints, Log
+from training.ranker.measures import measure
+from training.ranker.neighbours import find_neighbours
+from training.ranker.situations import Facts, Situations, popularity
+from training.ranker.train import Epoch, Trained, Training
+from training.ranker.words import Words
+
+# How the time is shared out: until when each part may go on.
+_TRANSFORMER, _HEADS = 0.7, 0.85
+_HALF_LIFE_DAYS = 30.0
+_HEAD_EXAMPLES = 2_000
+_MIN_EXAMPLES = 20
+
+
+class TooLittle(ValueError):
+    """The log holds too little to learn from; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A log with what its items are, in the numbers of the log."""
+
+    log: Log
+    items: list[types_pb2.Item]
+    content: Float32
+    queries: dict[str, Float32]
+
+    @classmethod
+    def of(
+        cls, log: Log, items: Sequence[types_pb2.Item], encoder: Encoder, cache: Path, told: Callable[[int, int], None]
+    ) -> "Shop":
+        """Embeds the items, in any order, and the queries of the log."""
+        by_id = {item.id: item for item in items}
+        ordered = [by_id[item_id] for item_id in log.item_ids]
+        content = encoder.items(ordered, cache, told)
+        texts = sorted(set(log.query.tolist()) - {""})
+        vectors = encoder.queries(texts, cache, told)
+        queries = {text: vector for text, vector in zip(texts, vectors, strict=True) if vector.any()}
+        return cls(log, ordered, content, queries)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A ranker: the model over all that happened, the heads, and how they did on what was held out."""
+
+    trained: Trained
+    heads: Heads
+    metrics: dict[str, float]
+
+
+def fit_ranker(
+    shop: Shop,
+    config: RankerConfig,
+    started: float,
+    checkpoints: Path,
+    told: Callable[[str], None],
+    epoch_told: Callable[[Epoch], None],
+) -> Fitted:
+    """Trains within config.minutes since `started` (time.monotonic()). Raises TooLittle.
+
+    The Transformer learns on all but the latest examples, the heads on those, so that they meet affinities of moments
+    that it has not learned. Then it goes on for a little over everything.
+    """
+    log, seconds = shop.log, config.minutes * 60
+    examples = session_examples(log, config.seed)
+    learn, late = hold_out(log, examples, config.held_out)
+    if len(learn) < _MIN_EXAMPLES or len(late) < _MIN_EXAMPLES:
+        raise TooLittle(
+            f"{len(examples)} moments at which shoppers with a history liked something: at least "
+            f"{_MIN_EXAMPLES} to learn from and {_MIN_EXAMPLES} held out are needed"
+        )
+    rng = np.random.default_rng(config.seed)
+    choose = rng.permutation(late)[: config.validation_examples]
+    told("Transformer")
+    trained = Training(
+        log,
+        examples,
+        learn,
+        choose,
+        shop.content,
+        config,
+        started + _TRANSFORMER * seconds,
+        checkpoints / "transformer.pt",
+        epoch_told,
+    ).run()
+    told("heads")
+    until = float(examples.now[late].min()) if log.has_time else 0.0
+    teller = make_teller(shop, trained, until, _before(log, examples, learn, until))
+    chosen = rng.permutation(late)[:_HEAD_EXAMPLES]
+    cut = int(len(chosen) * 0.75)
+    parts = []
+    for part in (chosen[:cut], chosen[cut:]):
+        some = examples.take(part)
+        parts.append(rows_of(teller, some, shopper_vectors(trained, teller.table, log, examples, part)))
+    heads = fit(parts[0])
+    metrics = {"ranker.affinity_ndcg_at_10": trained.ndcg, **_judge(heads, parts[1])}
+    told("what happened since")
+    everything = np.concatenate([learn, late])
+    latest = replace(config, learning_rate=config.learning_rate / 4, epochs=2)
+    again = Training(
+        log,
+        examples,
+        everything,
+        everything[:0],
+        shop.content,
+        latest,
+        started + _HEADS * seconds,
+        checkpoints / "latest.pt",
+        epoch_told,
+        trained,
+    ).run()
+    return Fitted(again, heads, metrics)
+
+
+def make_teller(shop: Shop, trained: Trained, until: float, seen: Bools) -> Teller:
+    """What retrieval would say had it been filled with the rows `seen` of the log, all before `until`."""
+    log = shop.log
+    rows = seen & log.liked
+    n = len(log.item_ids)
+    neighbours = find_neighbours(log.shopper[rows], log.item[rows], n)
+    facts = Facts.of(shop.items, shop.content)
+    situations = Situations(log, facts, popularity(log, seen, until, _HALF_LIFE_DAYS), neighbours)
+    words = Words(shop.items) if shop.queries else None
+    return Teller(situations, trained, trained.table(shop.content), words, shop.queries)
+
+
+def shopper_vectors(trained: Trained, table: Float32, log: Log, examples: Examples, chosen: Ints) -> Float32:
+    """The vector of each chosen example, in their order: (n, dim)."""
+    out = np.empty((len(chosen), table.shape[1]), np.float32)
+    place = {int(example): number for number, example in enumerate(chosen)}
+    for part, batch in batches(log, examples, chosen, 512, trained.model.shopper.max_history, None):
+        out[[place[int(example)] for example in part]] = trained.shoppers(table, batch)
+    return out
+
+
+def _before(log: Log, examples: Examples, learn: Ints, until: float) -> Bools:
+    """Rows that were there when the first held-out moment came."""
+    if log.has_time:
+        return log.time < until
+    # Without time: the longest history of each shopper that was learned from.
+    seen = np.zeros(len(log.item), bool)
+    last = np.zeros(len(log.item) + 1, np.int64)
+    np.maximum.at(last, examples.begin[learn], examples.end[learn])
+    for begin in np.flatnonzero(last):
+        seen[begin : last[begin]] = True
+    return seen
+
+
+def _judge(heads: Heads, rows: Rows) -> dict[str, float]:
+    """Calibration of each head, and NDCG@10 of the order among the candidates of each moment."""
+    if not len(rows.features):
+        return {}
+    probability = heads.probability(rows.features)
+    metrics = {
+        f"ranker.{name}_ece": calibration_error(probability[:, column], rows.labels[:, column])
+        for column, name in enumerate(OBJECTIVES)
+    }
+    scores, wanted = probability[:, 0], rows.labels[:, 0] > 0
+    _, starts = np.unique(rows.moment, return_index=True)
+    sizes = np.diff([*starts, len(rows.moment)])
+    table = np.full((len(starts), sizes.max()), np.nan, np.float32)
+    hits = np.zeros(table.shape, bool)
+    line = np.repeat(np.arange(len(starts)), sizes)
+    place = np.arange(len(rows.moment)) - starts[line]
+    table[line, place], hits[line, place] = scores, wanted
+    some = hits.any(axis=1)
+    at, where = np.nonzero(hits[some])
+    metrics["ranker.ndcg_at_10_among_candidates"] = float(measure(table[some], at, where).ndcg.mean())
+    return metrics

@@ -1,0 +1,256 @@
+"""Trains the Transformer: full-softmax cross entropy over all items, in a budget of time, from checkpoints."""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from souk.vectors import Float32
+from training.ranker.config import RankerConfig
+from training.ranker.examples import Batch, Examples, batches
+from training.ranker.log import Ints, Log
+from training.ranker.measures import Measured, measure
+from training.ranker.model import Ranker
+
+_WARM_UP_STEPS = 50
+_MAX_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How an epoch ended; `ndcg` is NDCG@10 on the examples to choose by."""
+
+    number: int
+    loss: float
+    ndcg: float
+    seconds: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model and the items that it knows: the log's number of each of its rows."""
+
+    model: Ranker
+    known: Ints
+    ndcg: float
+    epochs: int
+
+    def table(self, content: Float32) -> Float32:
+        """Behaviour vectors of all items of the log: known ones as learned, others guessed from content, NaN where
+        neither can be: (n, dim)."""
+        items = self.model.items.eval()
+        with torch.inference_mode():
+            known = items().numpy()
+            weight, bias = items.projection.weight.numpy(), items.projection.bias.numpy()
+        out = content @ weight.T + bias
+        out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+        out[~content.any(axis=1)] = np.nan
+        out[self.known] = known
+        found: Float32 = out.astype(np.float32)
+        return found
+
+    def shoppers(self, table: Float32, batch: Batch) -> Float32:
+        """Vectors of a batch's shoppers, (batch, dim). An item without a vector is left out of the history."""
+        vectors = table[batch.items]
+        has = ~np.isnan(vectors[..., 0])
+        mask = batch.mask & has
+        with torch.inference_mode():
+            found: Float32 = (
+                self.model.shopper.eval()(
+                    torch.from_numpy(np.where(mask[..., None], vectors, 0).astype(np.float32)),
+                    torch.from_numpy(batch.types),
+                    torch.from_numpy(batch.gaps),
+                    torch.from_numpy(mask),
+                )
+            ).numpy()
+        return found
+
+
+class Training:
+    """One training run over examples of a log.
+
+    `learn` and `choose` are numbers of examples; the best epoch on `choose` wins, without any the
+    last. `until` is a time.monotonic().
+    Killed and made again with the same arguments it goes on after the last epoch that its checkpoint holds.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        examples: Examples,
+        learn: Ints,
+        choose: Ints,
+        content: Float32,
+        config: RankerConfig,
+        until: float,
+        checkpoint: Path,
+        told: Callable[[Epoch], None],
+        before: Trained | None = None,
+    ) -> None:
+        self._log, self._examples, self._learn, self._choose = log, examples, learn, choose
+        self._content, self._config, self._until = content, config, until
+        self._checkpoint, self._told = checkpoint, told
+        torch.manual_seed(config.seed)
+        self._known = _met(log, examples, learn)
+        self._row = np.zeros(len(log.item_ids), np.int64)
+        self._row[self._known] = np.arange(len(self._known))
+        self._model = Ranker(config, torch.from_numpy(content[self._known]))
+        if before is not None:
+            self._go_on(before)
+        self._optimiser = torch.optim.AdamW(
+            self._model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+        )
+        self._epoch, self._step, self._stale, self._spent = 0, 0, 0, 0.0
+        self._best_ndcg, self._best = -1.0, {key: value.clone() for key, value in self._model.state_dict().items()}
+        self._identity = _identity(config, examples, learn, self._known)
+        self._restore()
+
+    def run(self) -> Trained:
+        """Trains until the time is over, no epoch gets better, or all epochs are done."""
+        config = self._config
+        started = time.monotonic() - self._spent
+        longest = 0.0
+        while self._epoch < config.epochs and self._stale < config.patience:
+            clock = time.monotonic()
+            if self._epoch and clock + longest > self._until:
+                break
+            loss = self._train_epoch(started)
+            ndcg = self._ndcg()
+            better = ndcg > self._best_ndcg or not len(self._choose)
+            if better:
+                self._best_ndcg = ndcg
+                self._best = {key: value.clone() for key, value in self._model.state_dict().items()}
+            self._stale = 0 if better else self._stale + 1
+            self._epoch += 1
+            seconds = time.monotonic() - clock
+            longest = max(longest, seconds)
+            self._spent = time.monotonic() - started
+            self._keep()
+            self._told(Epoch(self._epoch, loss, ndcg, seconds, better))
+        self._model.load_state_dict(self._best)
+        return Trained(self._model, self._known, self._best_ndcg, self._epoch)
+
+    def _train_epoch(self, started: float) -> float:
+        config = self._config
+        rng = np.random.default_rng([config.seed, self._epoch])
+        torch.manual_seed(config.seed * 1_000_003 + self._epoch)
+        size = min(len(self._learn), config.examples_an_epoch)
+        chosen = rng.choice(self._learn, size, replace=False)
+        steps = math.ceil(size / config.batch)
+        total, learned = 0.0, 0
+        self._model.train()
+        for number, (part, batch) in enumerate(
+            batches(self._log, self._examples, chosen, config.batch, config.max_history, rng)
+        ):
+            now = time.monotonic()
+            if now > self._until and number:
+                break
+            # The rate falls to nothing as time or epochs run out, whichever is first.
+            done = max(self._step / (steps * config.epochs), (now - started) / max(self._until - started, 1e-9))
+            rate = config.learning_rate * min(1.0, (self._step + 1) / _WARM_UP_STEPS) * max(0.02, 1 - done)
+            for group in self._optimiser.param_groups:
+                group["lr"] = rate
+            loss = self._loss(batch)
+            self._optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), _MAX_NORM)
+            self._optimiser.step()
+            self._step += 1
+            total += loss.item() * len(part)
+            learned += len(part)
+        return total / max(learned, 1)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        table = self._model.items(self._config.id_dropout)
+        history = F.embedding(torch.from_numpy(self._row[batch.items]), table)
+        shoppers = self._model.shopper(
+            history, torch.from_numpy(batch.types), torch.from_numpy(batch.gaps), torch.from_numpy(batch.mask)
+        )
+        logits = self._model.scale() * shoppers @ table.T
+        rows, columns = torch.from_numpy(batch.rows), torch.from_numpy(self._row[batch.columns])
+        weights = torch.from_numpy(batch.weights.astype(np.float32))
+        said = (logits[rows, columns] * weights).sum()
+        found: Tensor = (torch.logsumexp(logits, dim=1).sum() - said) / len(logits)
+        return found
+
+    def _ndcg(self) -> float:
+        if not len(self._choose):
+            return 0.0
+        trained = Trained(self._model, self._known, 0, 0)
+        return float(affinity_measures(trained, self._log, self._examples, self._choose, self._content).ndcg.mean())
+
+    def _go_on(self, before: Trained) -> None:
+        """Takes over what was learned; items new since begin with what their content says."""
+        state = before.model.state_dict()
+        ids = torch.zeros(len(self._log.item_ids), self._config.dim)
+        ids[torch.from_numpy(before.known)] = state["items.ids"]
+        self._model.load_state_dict({**state, "items.ids": ids[torch.from_numpy(self._known)]})
+
+    def _keep(self) -> None:
+        draft = self._checkpoint.with_suffix(".draft")
+        torch.save(
+            {
+                "identity": self._identity,
+                "model": self._model.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "best": self._best,
+                "numbers": (self._epoch, self._step, self._stale, self._spent, self._best_ndcg),
+            },
+            draft,
+        )
+        os.replace(draft, self._checkpoint)
+
+    def _restore(self) -> None:
+        if not self._checkpoint.is_file():
+            return
+        state: dict[str, Any] = torch.load(self._checkpoint, weights_only=True)
+        if state["identity"] != self._identity:
+            return
+        self._model.load_state_dict(state["model"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._best = state["best"]
+        self._epoch, self._step, self._stale, self._spent, self._best_ndcg = state["numbers"]
+
+
+def affinity_measures(trained: Trained, log: Log, examples: Examples, chosen: Ints, content: Float32) -> Measured:
+    """How well affinity alone ranks all items for the chosen examples, in their order of length."""
+    config_batch, max_history = 512, trained.model.shopper.max_history
+    table = trained.table(content)
+    parts = []
+    for _, batch in batches(log, examples, chosen, config_batch, max_history, None):
+        scores = trained.shoppers(table, batch) @ np.nan_to_num(table).T
+        scores[:, np.isnan(table[:, 0])] = np.nan
+        parts.append(measure(scores, batch.rows, batch.columns))
+    return Measured.joined(parts)
+
+
+def _met(log: Log, examples: Examples, learn: Ints) -> Ints:
+    """Items that the examples hold, in a history or wanted."""
+    met = np.zeros(len(log.item_ids), bool)
+    met[examples.take(learn).items] = True
+    # A shopper's histories all begin at one row: the longest holds the others.
+    longest = np.zeros(len(log.item) + 1, np.int64)
+    np.maximum.at(longest, examples.begin[learn], examples.end[learn])
+    for begin in np.flatnonzero(longest):
+        met[log.item[begin : longest[begin]]] = True
+    return np.flatnonzero(met)
+
+
+def _identity(config: RankerConfig, examples: Examples, learn: Ints, known: Ints) -> str:
+    """What a checkpoint must have been made of; minutes may differ."""
+    facts = {**asdict(config), "minutes": 0}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for array in (examples.end, examples.items, learn, known):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
