@@ -279,11 +279,13 @@ def _write(db: sqlite3.Connection, writer: DatasetWriter, tell: Tell) -> None:
 
 def _shown_rows(db: sqlite3.Connection, known: str) -> Iterator[dict[str, Any]]:
     query = (
-        "SELECT a.answer, s.item, s.position, s.score, s.propensity, s.clicked, s.carted, s.purchased "
+        "SELECT s.answer, a.answer, s.item, s.position, s.score, s.propensity, s.clicked, s.carted, s.purchased "
         f"FROM shown s JOIN answers a ON a.sequence = s.answer WHERE s.{known} ORDER BY s.answer, s.position"
     )
-    for content, item, position, score, propensity, clicked, carted, purchased in db.execute(query):
-        answer = types_pb2.Impression.FromString(content)
+    answer, at = types_pb2.Impression(), 0
+    for sequence, content, item, position, score, propensity, clicked, carted, purchased in db.execute(query):
+        if sequence != at:
+            answer, at = types_pb2.Impression.FromString(content), sequence
         row: dict[str, Any] = {
             "request_id": answer.request_id,
             "item_id": item,
