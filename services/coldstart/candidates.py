@@ -52,7 +52,8 @@ class Sources:
 def check_candidates(request: coldstart_pb2.CandidatesRequest) -> None:
     """Raises Invalid."""
     context = request.context
-    check_id(context.shopper_id, "context.shopper_id")
+    if context.shopper_id:  # Empty: nobody is known.
+        check_id(context.shopper_id, "context.shopper_id")
     if context.stage not in _STAGES:
         raise Invalid("context.stage", f"{context.stage} is not a stage")
     check_count(context.history, "context.history", 0, 256)

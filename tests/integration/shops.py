@@ -1,4 +1,4 @@
-"""A whole shop for tests: embedder, retriever, perhaps a follower, gateway, as real processes on free ports."""
+"""A whole shop for tests, as real processes on free ports: embedder, retriever, gateway, and others where wanted."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,11 +19,25 @@ _MODULES = {"follower": "services.retriever"}
 class Shop:
     """Use as a context; `client` talks to all of it. Processes can be killed, and restarted as they were."""
 
-    def __init__(self, bundle: Path, home: Path, redis_url: str, *, follower: bool = False, **shared: object) -> None:
-        names = ["embedder", "retriever", *(["follower"] if follower else []), "gateway"]
+    def __init__(
+        self,
+        bundle: Path,
+        home: Path,
+        redis_url: str,
+        *,
+        follower: bool = False,
+        coldstart: bool = False,
+        ranker: bool = False,
+        **shared: object,
+    ) -> None:
+        wanted = {"coldstart": coldstart, "follower": follower, "ranker": ranker}
+        order = ("embedder", "coldstart", "retriever", "follower", "ranker", "gateway")
+        names = [name for name in order if wanted.get(name, True)]
         address = {name: f"127.0.0.1:{free_port()}" for name in names}
         self._settings: dict[str, dict[str, object]] = {
             "embedder": {},
+            "coldstart": {"coldstart_data": home / "coldstart"},
+            "ranker": {"ranker_retriever": address["retriever"]},
             "retriever": {
                 "retriever_data": home / "catalogue",
                 "retriever_snapshots": home / "snapshots",
@@ -41,6 +55,11 @@ class Shop:
                 "gateway_page_key": "k" * 32,
             },
         }
+        if coldstart:
+            self._settings["retriever"]["retriever_coldstart"] = address["coldstart"]
+            self._settings["gateway"]["gateway_coldstart"] = address["coldstart"]
+        if ranker:
+            self._settings["gateway"]["gateway_ranker"] = address["ranker"]
         for name in names:
             self._settings[name] |= {
                 "port": address[name].rsplit(":", 1)[1],
@@ -55,7 +74,11 @@ class Shop:
                 self.restart(name)
             self._open = starting.pop_all()
         self.client = SyncClient(
-            address["gateway"], embedder=address["embedder"], retriever=address["retriever"], timeout=10
+            address["gateway"],
+            embedder=address["embedder"],
+            retriever=address["retriever"],
+            coldstart=address.get("coldstart", "127.0.0.1:1"),
+            timeout=10,
         )
 
     def restart(self, name: str) -> None:

@@ -1,0 +1,195 @@
+"""Recommendations through real processes: stages, events that count at once, pages, impressions, forgetting."""
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import grpc
+import pytest
+
+from souk import filters
+from souk.shop.v1 import shop_pb2
+from souk.types.v1 import types_pb2
+from tests.integration.shops import Shop, until
+from tests.integration.test_gateway import goods, ids
+
+HOME = types_pb2.SCENE_HOME
+
+
+@pytest.fixture(scope="module")
+def shop(bundle: Path, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with Shop(bundle, tmp_path_factory.mktemp("shop"), redis_url, coldstart=True) as one:
+        one.fill(goods())
+        # Coldstart knows an item from the moment in which the retriever told of it.
+        record(one, "scout", ["blue-mug"])
+        until(lambda: bool(one.client.shopper("scout")[1].context.categories), seconds=60)
+        yield one
+
+
+def record(
+    shop: Shop, shopper: str, items: Sequence[str], kind: types_pb2.EventType.ValueType = types_pb2.EVENT_TYPE_VIEW
+) -> None:
+    events = [types_pb2.Event(event_id=uuid.uuid4().hex, shopper_id=shopper, type=kind, item_id=item) for item in items]
+    answer = shop.client.record_events(events)
+    assert answer.accepted == len(items)
+
+
+def told(answer: shop_pb2.RecommendResponse) -> list[str]:
+    return [f"{one.stage}: {one.substitute}" for one in answer.info.degradations]
+
+
+def test_nobody_gets_popular_items_without_any_degradation(shop: Shop) -> None:
+    for shopper in ("", "first-time-visitor"):
+        answer = shop.client.recommend(HOME, shopper_id=shopper, page_size=10)
+        assert len(answer.hits) == 10
+        assert answer.stage == types_pb2.STAGE_COLD
+        assert not told(answer)
+
+
+def test_an_event_counts_in_the_very_next_answer(shop: Shop) -> None:
+    shopper = "sofa-lover"
+    before = shop.client.recommend(HOME, shopper_id=shopper, page_size=20)
+    record(shop, shopper, ["blue-sofa", "green-sofa"])
+    after = shop.client.recommend(HOME, shopper_id=shopper, page_size=20)
+    assert before.stage == types_pb2.STAGE_COLD
+    assert after.stage == types_pb2.STAGE_WARM
+
+    def sofas(answer: shop_pb2.RecommendResponse) -> int:
+        return sum(hit.item_id.endswith("-sofa") for hit in answer.hits[:5])
+
+    assert sofas(after) > sofas(before)
+
+
+def test_many_events_make_a_shopper_hot(shop: Shop) -> None:
+    record(shop, "regular", [f"{colour}-lamp" for colour in ("blue", "green", "white", "black")] * 2)
+    answer = shop.client.recommend(HOME, shopper_id="regular", page_size=5)
+    assert answer.stage == types_pb2.STAGE_HOT
+
+
+def test_two_shoppers_get_different_answers(shop: Shop) -> None:
+    record(shop, "mugs", ["blue-mug", "green-mug", "white-mug"])
+    record(shop, "rugs", ["blue-rug", "green-rug", "white-rug"])
+    first = ids(shop.client.recommend(HOME, shopper_id="mugs", page_size=5))
+    second = ids(shop.client.recommend(HOME, shopper_id="rugs", page_size=5))
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    "scene", [s for s in types_pb2.Scene.values() if s not in (types_pb2.SCENE_UNSPECIFIED, types_pb2.SCENE_SEARCH)]
+)
+def test_every_scene_answers(shop: Shop, scene: types_pb2.Scene.ValueType) -> None:
+    answer = shop.client.recommend(scene, shopper_id="regular", item_ids=["white-chair"], page_size=10)
+    assert len(answer.hits) >= 5
+    assert "white-chair" not in ids(answer)
+    assert not told(answer)
+
+
+def test_similar_is_about_the_item_of_the_page(shop: Shop) -> None:
+    answer = shop.client.recommend(types_pb2.SCENE_SIMILAR, shopper_id="regular", item_ids=["white-clock"], page_size=4)
+    assert sum(item.endswith("-clock") for item in ids(answer)) >= 2
+
+
+def test_an_unknown_item_of_the_scene_does_not_spoil_the_answer(shop: Shop) -> None:
+    answer = shop.client.recommend(types_pb2.SCENE_CART, shopper_id="regular", item_ids=["gone", "blue-bowl"])
+    assert answer.hits
+
+
+def test_pages_repeat_nothing_and_filters_and_exclusions_hold(shop: Shop) -> None:
+    seen: list[str] = []
+    token = ""
+    for _ in range(4):
+        page = shop.client.recommend(
+            HOME,
+            shopper_id="regular",
+            page_size=7,
+            page_token=token,
+            filter=filters.none_of(filters.brand("Acme")),
+            exclude=["white-sofa"],
+        )
+        assert all(hit.brand != "Acme" for hit in page.hits)
+        seen += ids(page)
+        token = page.info.next_page_token
+    assert len(seen) == len(set(seen)) == 28
+    assert "white-sofa" not in seen
+    assert "hidden-mug" not in seen
+
+
+def test_what_was_shown_is_written_with_its_propensities(shop: Shop) -> None:
+    answer = shop.client.recommend(HOME, shopper_id="watched", page_size=6)
+
+    def impressions() -> list[types_pb2.Impression]:
+        parts = shop.client.shopper("watched")
+        return [part.impression for part in parts if part.WhichOneof("part") == "impression"]
+
+    until(lambda: any(one.request_id == answer.info.request_id for one in impressions()))
+    [shown] = [one for one in impressions() if one.request_id == answer.info.request_id]
+    assert [item.item_id for item in shown.items] == ids(answer)
+    assert [item.position for item in shown.items] == list(range(6))
+    assert all(0 < item.propensity <= 1 for item in shown.items)
+    assert shown.scene == HOME
+    assert shown.generation == answer.info.generation
+
+
+def test_a_forgotten_shopper_is_nobody(shop: Shop) -> None:
+    record(shop, "leaver", ["blue-scarf"] * 6)
+    assert shop.client.recommend(HOME, shopper_id="leaver").stage == types_pb2.STAGE_HOT
+    assert shop.client.forget_shopper("leaver").events == 6
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        shop.client.shopper("leaver")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert shop.client.recommend(HOME, shopper_id="leaver").stage == types_pb2.STAGE_COLD
+
+
+def test_a_repeated_event_changes_nothing(shop: Shop) -> None:
+    event = types_pb2.Event(
+        event_id="once", shopper_id="repeater", type=types_pb2.EVENT_TYPE_PURCHASE, item_id="blue-plate"
+    )
+    assert shop.client.record_events([event]).accepted == 1
+    again = shop.client.record_events([event])
+    assert (again.accepted, again.duplicates) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (types_pb2.Event(shopper_id="s", type=types_pb2.EVENT_TYPE_VIEW, item_id="a"), "events[0].event_id"),
+        (types_pb2.Event(event_id="x", type=types_pb2.EVENT_TYPE_VIEW, item_id="a"), "events[0].shopper_id"),
+        (types_pb2.Event(event_id="x", shopper_id="s", item_id="a"), "events[0].type"),
+        (types_pb2.Event(event_id="x", shopper_id="s", type=types_pb2.EVENT_TYPE_VIEW), "events[0].item_id"),
+    ],
+)
+def test_a_malformed_event_is_named(shop: Shop, event: types_pb2.Event, words: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        shop.client.record_events([event])
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (caught.value.details() or "").startswith(words)
+
+
+def test_a_new_item_is_found_and_recommended_a_moment_later(shop: Shop) -> None:
+    record(shop, "potter", ["white-teapot", "black-teapot", "green-teapot"])
+    item = types_pb2.Item(id="new-teapot", revision=1, title="hand-made clay teapot", price=20, currency="EUR")
+    item.category_path.extend(["Home", "Teapot"])
+    item.created_at.FromSeconds(int(time.time()))
+    shop.client.upsert_items([item])
+    assert ids(shop.client.search("hand-made clay"))[0] == "new-teapot"
+    until(
+        lambda: (
+            "new-teapot" in ids(shop.client.recommend(types_pb2.SCENE_NEW_ARRIVALS, shopper_id="potter", page_size=20))
+        ),
+        seconds=60,
+    )
+
+
+def test_coldstart_dead_means_popularity_and_nothing_acknowledged_is_lost(shop: Shop) -> None:
+    record(shop, "survivor", ["blue-kettle", "green-kettle"])
+    shop.processes["coldstart"].kill()
+    try:
+        answer = shop.client.recommend(HOME, shopper_id="survivor", page_size=10, timeout=5)
+        assert len(answer.hits) == 10
+        assert told(answer) == ["context: popularity"]
+    finally:
+        shop.restart("coldstart")
+    until(lambda: shop.client.recommend(HOME, shopper_id="survivor").stage == types_pb2.STAGE_WARM)
+    held = [part.event.item_id for part in shop.client.shopper("survivor") if part.WhichOneof("part") == "event"]
+    assert sorted(held) == ["blue-kettle", "green-kettle"]
