@@ -97,6 +97,12 @@ class Running:
         self.worker.note(changes)
         self.arrivals.note(changes)
 
+    async def begin(self, key: ProfileKey = KEY, *generations: str) -> None:
+        """Adds work and lets it search the catalogue: what is written from here on it is told once."""
+        for generation in generations or ("g1",):
+            self.worker.add(key, generation)
+        await self.until(lambda: self.worker._backlogs[key.version]._scan is None)
+
     async def upsert(self, item_id: str, title: str = "", **fields: Any) -> int:
         """Writes an item; gives its revision."""
         item = types_pb2.Item(id=item_id, title=title or item_id, **fields)
@@ -153,7 +159,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 async def test_items_are_told_once_with_their_content_vector(running: Running) -> None:
     await running.write("before")
-    running.worker.add(KEY, "g1")
+    await running.begin()
     await running.write("later")
     await running.profiled()
     assert running.behaviour() == {"before": [1, 2], "later": [1, 2]}
@@ -164,7 +170,7 @@ async def test_items_are_told_once_with_their_content_vector(running: Running) -
 
 
 async def test_an_item_waits_for_its_content_vector_and_no_longer(running: Running) -> None:
-    running.worker.add(KEY, "g1")
+    await running.begin()
     waiting = await running.upsert("waiting")
     unread = await running.upsert("unread", "红色")
     await running.write("other")
@@ -180,7 +186,7 @@ async def test_an_item_waits_for_its_content_vector_and_no_longer(running: Runni
 
 
 async def test_a_price_is_told_again_though_the_vectors_are_carried_over(running: Running) -> None:
-    running.worker.add(KEY, "g1")
+    await running.begin()
     await running.write("a", price=1.0, currency="EUR")
     await running.profiled()
     revision = await running.upsert("a", price=2.0, currency="EUR", stock=4)
@@ -193,7 +199,7 @@ async def test_a_price_is_told_again_though_the_vectors_are_carried_over(running
 
 
 async def test_another_text_has_another_behaviour_vector(running: Running) -> None:
-    running.worker.add(KEY, "g1")
+    await running.begin()
     await running.write("a")
     await running.profiled()
     revision = await running.upsert("a", "another")
@@ -204,7 +210,7 @@ async def test_another_text_has_another_behaviour_vector(running: Running) -> No
 
 
 async def test_an_answer_for_a_revision_that_is_gone_is_not_kept(running: Running) -> None:
-    running.worker.add(KEY, "g1")
+    await running.begin()
     running.coldstart.hold.clear()
     await running.write("a")
     await running.write("gone")
@@ -224,7 +230,7 @@ async def test_an_answer_for_a_revision_that_is_gone_is_not_kept(running: Runnin
 )
 async def test_failures_are_tried_again_until_it_goes(running: Running, code: grpc.StatusCode) -> None:
     running.coldstart.failures = [code] * 5
-    running.worker.add(KEY, "g1")
+    await running.begin()
     for item_id in "abc":
         await running.write(item_id)
     await running.profiled()
@@ -234,7 +240,7 @@ async def test_failures_are_tried_again_until_it_goes(running: Running, code: gr
 async def test_what_always_fails_holds_up_no_other(running: Running) -> None:
     for n in range(150):
         await running.write(f"item{n}", "broken" if n in (0, 70) else "")
-    running.worker.add(KEY, "g1")
+    await running.begin()
     await running.until(lambda: len(running.behaviour()) == 148)
     told = [request.item.id for request in running.coldstart.told]
     # What succeeded beside a failure is kept, and not told again.
@@ -243,7 +249,7 @@ async def test_what_always_fails_holds_up_no_other(running: Running) -> None:
 
 
 async def test_an_item_that_is_refused_counts_as_told(running: Running) -> None:
-    running.worker.add(KEY, "g1")
+    await running.begin()
     await running.write("a", "poison")
     await running.write("b")
     await running.profiled()
@@ -262,7 +268,7 @@ async def test_vectors_of_another_space_are_not_kept(
     running: Running, space_version: str, alter: Callable[[Float32], Float32]
 ) -> None:
     running.coldstart.space_version, running.coldstart.alter = space_version, alter
-    running.worker.add(KEY, "g1")
+    await running.begin()
     await running.write("a")
     await running.coldstart.wait_called(3)
     assert running.behaviour() == {}
@@ -273,7 +279,7 @@ async def test_vectors_of_another_space_are_not_kept(
 
 async def test_a_vector_without_direction_is_none(running: Running) -> None:
     running.coldstart.alter = lambda vector: vector * 0
-    running.worker.add(KEY, "g1")
+    await running.begin()
     await running.write("a")
     await running.profiled()
     assert running.behaviour() == {"a": None}
@@ -293,7 +299,7 @@ async def test_no_more_calls_at_once_than_coldstart_should_see(running: Running)
 
 async def test_without_a_behaviour_space_items_are_told_all_the_same(running: Running) -> None:
     key = ProfileKey("told:2", CONTENT, None)
-    running.worker.add(key, "g1")
+    await running.begin(key)
     await running.write("a")
     await running.profiled(key)
     assert len(running.coldstart.told) == 1
@@ -303,8 +309,7 @@ async def test_without_a_behaviour_space_items_are_told_all_the_same(running: Ru
 
 
 async def test_another_generation_of_the_same_spaces_serves_as_well(running: Running) -> None:
-    running.worker.add(KEY, "g0")
-    running.worker.add(KEY, "g1")
+    await running.begin(KEY, "g0", "g1")
     await running.write("a")
     await running.profiled()
     assert [r.generation for r in running.coldstart.told] == ["g0", "g1"]
@@ -315,7 +320,7 @@ async def test_another_generation_of_the_same_spaces_serves_as_well(running: Run
 
 
 async def test_what_was_told_outlives_a_restart(running: Running, tmp_path: Path) -> None:
-    running.worker.add(KEY, "g1")
+    await running.begin()
     await running.write("a")
     await running.profiled()
     await running.worker.remove(KEY.version, "g1")
