@@ -256,7 +256,7 @@ def _merged(
     """Changes above `after` in order of sequence, items before their vectors, with their size in bytes."""
     streams = [_item_changes(db, after)] if items else []
     for key, version, space in db.execute("SELECT key, version, space FROM spaces").fetchall():
-        if space and (versions is None or version in versions):  # No space: marks of what was told, for no one else.
+        if versions is None or version in versions:
             streams.append(_vector_changes(db, after, key, space, version))
     return heapq.merge(*streams, key=lambda change: change[0])
 

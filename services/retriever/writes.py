@@ -162,6 +162,7 @@ class Transaction:
             space = key.behaviour
             if space is not None and not self._holds(held.key, vector, space.version):
                 self._write_vector(held.key, vector, space.space, space.version, self._next())
+            # A sequence that no one reads from: it is no change to those who follow the catalogue.
             self._put_row(held.key, types_pb2.SPACE_UNSPECIFIED, key.version, 0, None)
             kept += 1
         return kept

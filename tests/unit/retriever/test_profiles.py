@@ -46,9 +46,9 @@ class Coldstart(coldstart_pb2_grpc.ColdstartServicer):
         self.hold.set()
         self._calls = asyncio.Semaphore(0)
 
-    async def wait_called(self, times: int) -> None:
+    async def wait_called(self, times: int, seconds: float = 20) -> None:
         """Waits for calls."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(seconds):
             for _ in range(times):
                 await self._calls.acquire()
 
@@ -292,6 +292,8 @@ async def test_no_more_calls_at_once_than_coldstart_should_see(running: Running)
     running.worker.add(KEY, "g1")
     running.worker.add(ProfileKey("told:2", CONTENT, None), "g1")
     await running.coldstart.wait_called(CALLS)
+    with pytest.raises(TimeoutError):
+        await running.coldstart.wait_called(1, seconds=0.3)
     running.coldstart.hold.set()
     await running.profiled()
     assert running.coldstart.most_at_once == CALLS
