@@ -8,7 +8,7 @@ from services.domain.features import LIKED
 from souk.types.v1 import types_pb2
 
 # Events read at the start: the latest, which is where nearly all weight is.
-_REPLAY_EVENTS = 1_000_000
+_REPLAY_EVENTS = 300_000
 _REPLAY_AT_ONCE = 10_000
 # Items cease to be new without anything being told.
 _REFRESH_SECONDS = 60.0

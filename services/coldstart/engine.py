@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -19,11 +20,12 @@ from services.domain.bundle import Bundle
 from services.runtime import threads
 from services.runtime.admission import Admission
 from services.runtime.channels import sleep_until_stopped
-from services.runtime.errors import NotFound, Unavailable
+from services.runtime.errors import NotFound, SoukError, Unavailable
 from services.runtime.generations import Generations
 from services.runtime.telemetry import log as logger
 
 _UPKEEP_SECONDS = 1.0
+_DROP_AT_ONCE = 2_000
 
 T = TypeVar("T")
 
@@ -37,13 +39,15 @@ class Engine:
 
     def __init__(self, settings: ColdstartSettings) -> None:
         self.settings = settings
-        self.generations: Generations[Knowledge] = Generations(_load)
+        self.generations: Generations[Knowledge] = Generations(self._load)
         self.crowd = Crowd(settings.half_life_days, settings.new_days)
         self._admission = Admission("coldstart", settings.max_running, settings.max_waiting)
         self._reading = threads.pool("read", settings.threads)
         self._writing = threads.pool("write", 2)
         self._streaming = threads.pool("stream", 2)
         self._background = threads.pool("upkeep", 1)
+        self._spaces: Counter[str] = Counter()
+        """How many generations speak each content space."""
         self._upkeep: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
         self._opened = False
@@ -121,6 +125,18 @@ class Engine:
                     failed = str(error)
                     logger.error("upkeep failed", exc_info=error)
 
+    async def _load(self, bundle: Bundle) -> Knowledge:
+        knowledge = await asyncio.to_thread(Knowledge.of, bundle)
+        knowledge.closed = partial(self._let_go, knowledge.content_version)
+        self._spaces[knowledge.content_version] += 1
+        return knowledge
 
-async def _load(bundle: Bundle) -> Knowledge:
-    return await asyncio.to_thread(Knowledge.of, bundle)
+    async def _let_go(self, space: str) -> None:
+        """The vectors of a space go with the last generation that speaks it, in small steps beside the writes."""
+        self._spaces[space] -= 1
+        try:
+            while not self._stopped.is_set() and not self._spaces[space]:
+                if not await self.write(lambda: self.log.drop_vectors(space, _DROP_AT_ONCE)):
+                    return
+        except SoukError as error:  # They stay, unused, until the space is prepared and retired again.
+            logger.warning("vectors of a retired space could not be removed", space_version=space, problem=str(error))

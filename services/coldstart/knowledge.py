@@ -1,5 +1,6 @@
 """What one generation lets coldstart say: topics of content vectors, and behaviour vectors guessed from content."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,8 @@ class Knowledge:
         self.content_dim = content_dim
         self.topics = topics
         self.behaviour = behaviour
+        self.closed: Callable[[], Awaitable[None]] | None = None
+        """Told when the generation is let go."""
 
     @classmethod
     def of(cls, bundle: Bundle) -> "Knowledge":
@@ -75,7 +78,9 @@ class Knowledge:
         """Arrays in memory can always answer."""
 
     async def close(self) -> None:
-        """Nothing to let go of but memory."""
+        """Lets go of it; but for memory, what hangs on it is another's."""
+        if self.closed is not None:
+            await self.closed()
 
 
 def _topics(bundle: Bundle) -> Topics | None:

@@ -190,16 +190,21 @@ class Batch:
     clicked: list[str] = field(default_factory=list)
     items: dict[str, Facts] = field(default_factory=dict)
     forgotten: list[int] = field(default_factory=list)
+    _met: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Shoppers looked up in this batch."""
 
     def record(self, events: Sequence[_Prepared]) -> coldstart_pb2.RecordEventsResponse:
         """Writes checked events."""
         answer = coldstart_pb2.RecordEventsResponse()
         versions: dict[int, int] = {}
+        told = self._among("SELECT event_id FROM events WHERE event_id", [each.event.event_id for each in events])
+        known = self._among("SELECT id FROM items WHERE id", [each.event.item_id for each in events])
         for prepared in events:
             event = prepared.event
-            if self._found("SELECT 1 FROM events WHERE event_id = ?", event.event_id):
+            if event.event_id in told:
                 answer.duplicates += 1
                 continue
+            told.add(event.event_id)
             key, segment = self._shopper(event.shopper_id)
             sequence = self._next()
             again = event.type == types_pb2.EVENT_TYPE_PURCHASE and self._found(
@@ -232,7 +237,7 @@ class Batch:
             self.counts.latest_ms = max(self.counts.latest_ms or prepared.time_ms, prepared.time_ms)
             if event.item_id:
                 happening = Happening(key, segment, prepared.time_ms, event.type, event.item_id, again)
-                answer.unknown_items += self._join(happening, sequence)
+                answer.unknown_items += self._join(happening, sequence, event.item_id in known)
         for key, version in versions.items():
             self.db.execute("UPDATE shoppers SET version = ? WHERE key = ?", (version, key))
         self.counts.events += answer.accepted
@@ -283,6 +288,7 @@ class Batch:
             "UPDATE shoppers SET version = ?, sequence = ?, segment = ?, shopper = ? WHERE key = ?",
             (sequence, sequence, _NO_TEXT.join(segments_of(merged)), shopper.SerializeToString(), key),
         )
+        self._met.pop(shopper_id, None)
 
     def put_item(self, item_id: str, facts: Facts, space: str, vector: Float32 | None) -> None:
         """Remembers an item and its content vector, unless a later revision is known. Joins the events that wait."""
@@ -322,6 +328,13 @@ class Batch:
             )
         self.items[item_id] = facts
 
+    def drop_vectors(self, space: str, limit: int) -> int:
+        """Removes up to `limit` vectors of a space version; returns how many there were."""
+        return self.db.execute(
+            "DELETE FROM vectors WHERE (item, space) IN (SELECT item, space FROM vectors WHERE space = ? LIMIT ?)",
+            (space, limit),
+        ).rowcount
+
     def forget(self, shopper_id: str) -> coldstart_pb2.ForgetShopperResponse:
         """Erases a shopper and leaves a tombstone; nothing where nothing is held."""
         row = self.db.execute("SELECT key FROM shoppers WHERE id = ?", (shopper_id,)).fetchone()
@@ -337,6 +350,7 @@ class Batch:
         events = self.db.execute("DELETE FROM events WHERE shopper = ?", row).rowcount
         impressions = self.db.execute("DELETE FROM impressions WHERE shopper = ?", row).rowcount
         self.db.execute("DELETE FROM shoppers WHERE key = ?", row)
+        self._met.pop(shopper_id, None)
         self.db.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", (self._next(), shopper_id))
         self.db.execute("UPDATE meta SET value = 1 WHERE name = 'unscrubbed'")
         self.counts.events -= events
@@ -353,6 +367,14 @@ class Batch:
         self.head += 1
         return self.head
 
+    def _among(self, select: str, ids: Sequence[str]) -> set[str]:
+        """Which of the ids a column holds."""
+        found: set[str] = set()
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            some = ids[start : start + _IDS_AT_ONCE]
+            found.update(value for (value,) in self.db.execute(f"{select} IN ({','.join('?' * len(some))})", some))
+        return found
+
     def _found(self, query: str, *values: object) -> bool:
         return self.db.execute(query, values).fetchone() is not None
 
@@ -361,8 +383,11 @@ class Batch:
 
         A key is a sequence number: never used again, so that nothing derived under it can be taken for another's.
         """
+        if (met := self._met.get(shopper_id)) is not None:
+            return met
         row = self.db.execute("SELECT key, segment FROM shoppers WHERE id = ?", (shopper_id,)).fetchone()
         if row is not None:
+            self._met[shopper_id] = row
             return row[0], row[1]
         sequence = self._next()
         self.db.execute(
@@ -371,13 +396,12 @@ class Batch:
         self.counts.shoppers += 1
         return sequence, ""
 
-    def _join(self, happening: Happening, sequence: int) -> bool:
+    def _join(self, happening: Happening, sequence: int, known: bool) -> bool:
         """Counts an event for its item; True where the item is not known and the event waits."""
         self.happened.append(happening)
         if happening.type == types_pb2.EVENT_TYPE_PURCHASE:
             self.counts.purchases += 1
             self.counts.rebuys += happening.again
-        known = self._found("SELECT 1 FROM items WHERE id = ?", happening.item)
         if not known:
             self.db.execute("INSERT INTO waiting VALUES (?, ?)", (happening.item, sequence))
             self.counts.waiting += 1
@@ -462,6 +486,10 @@ class Log(Journal[Batch]):
         """Remembers a checked item and its content vector, if it has one."""
         facts = Facts.of(item, self._clock())
         return self.submit(1, lambda batch: batch.put_item(item.id, facts, space, vector))
+
+    def drop_vectors(self, space: str, limit: int) -> Future[int]:
+        """Removes up to `limit` vectors of a space version that no generation speaks any more."""
+        return self.submit(0, lambda batch: batch.drop_vectors(space, limit))
 
     def scrub(self) -> None:
         """Has the writer overwrite what was forgotten, where that is still to be done and can be queued."""

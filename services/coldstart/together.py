@@ -19,15 +19,15 @@ _Window = deque[tuple[str, int]]
 class Together:
     """Pairs of items that one shopper met within `span_ms` of each other, among the latest `window` items.
 
-    span_ms None: however far apart. Kept are the `neighbours` most frequent partners of an item, `max_items` items and
-    the windows of the `max_shoppers` shoppers seen last.
+    span_ms None: however far apart. Kept are the most frequent partners of an item (`neighbours` to three times as
+    many), `max_items` items and the windows of the `max_shoppers` shoppers seen last.
     """
 
     def __init__(
         self,
         types: frozenset[int],
         span_ms: int | None,
-        window: int = 24,
+        window: int = 12,
         neighbours: int = 40,
         max_items: int = 100_000,
         max_shoppers: int = 50_000,
@@ -36,6 +36,7 @@ class Together:
         self._span_ms = span_ms
         self._window = window
         self._neighbours = neighbours
+        self._most = 3 * neighbours
         self._max_items = max_items
         self._max_shoppers = max_shoppers
         self._single: dict[str, int] = {}
@@ -73,29 +74,38 @@ class Together:
         return heapq.nsmallest(n, scores.items(), key=lambda each: (-each[1], each[0]))
 
     def _add(self, event: Happening) -> None:
+        item, span = event.item, self._span_ms
         window = self._windows.get(event.shopper)
         if window is None:
             window = self._windows[event.shopper] = deque(maxlen=self._window)
             if len(self._windows) > self._max_shoppers:
                 self._windows.popitem(last=False)
         self._windows.move_to_end(event.shopper)
-        others = {item for item, at in window if self._span_ms is None or abs(event.time_ms - at) <= self._span_ms}
-        if event.item in others:
+        if span is None:
+            others = {other for other, _ in window}
+        else:
+            others = {other for other, at in window if abs(event.time_ms - at) <= span}
+        if item in others:
             return
-        self._single[event.item] = self._single.get(event.item, 0) + 1
-        for other in others:
-            self._pair(event.item, other)
-            self._pair(other, event.item)
-        window.append((event.item, event.time_ms))
+        self._single[item] = self._single.get(item, 0) + 1
+        if others:
+            mine = self._pairs.setdefault(item, {})
+            for other in others:
+                mine[other] = mine.get(other, 0) + 1
+                theirs = self._pairs.setdefault(other, {})
+                theirs[item] = theirs.get(item, 0) + 1
+                if len(theirs) > self._most:
+                    self._pairs[other] = self._frequent(theirs)
+            if len(mine) > self._most:
+                self._pairs[item] = self._frequent(mine)
+        window.append((item, event.time_ms))
         if len(self._single) > 2 * self._max_items:
             self._prune()
 
-    def _pair(self, item: str, other: str) -> None:
-        partners = self._pairs.setdefault(item, {})
-        partners[other] = partners.get(other, 0) + 1
-        if len(partners) > 2 * self._neighbours:
-            kept = heapq.nlargest(self._neighbours, partners.items(), key=lambda each: each[1])
-            self._pairs[item] = dict(kept)
+    def _frequent(self, partners: dict[str, int]) -> dict[str, int]:
+        """The most frequent partners; of equals the later ones, or a new one could never come to count."""
+        later = reversed(partners.items())
+        return dict(reversed(heapq.nlargest(self._neighbours, later, key=lambda each: each[1])))
 
     def _prune(self) -> None:
         self._single = dict(heapq.nlargest(self._max_items, self._single.items(), key=lambda each: each[1]))

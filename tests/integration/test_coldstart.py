@@ -1,6 +1,8 @@
 """Coldstart as a real process: events in, contexts and candidates out, generations, forgetting, a Redis that fails."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import redis
 
+from services.coldstart.log import FILE
 from services.domain.bundle import Bundle, ColdstartManifest, EncoderManifest, Manifest, RankerManifest, write_bundle
 from services.domain.text import TextTemplate
 from souk.coldstart.v1 import coldstart_pb2, coldstart_pb2_grpc
@@ -300,6 +303,30 @@ def test_generations_change_under_traffic(made: Path, tmp_path: Path, coldstart:
     failed = refused(lambda: coldstart.generations.Prepare(prepare, timeout=20))
     assert failed[0] is grpc.StatusCode.FAILED_PRECONDITION
     assert "topics.npz" in failed[1]
+
+
+def test_the_vectors_of_a_space_go_with_its_last_generation(tmp_path: Path, coldstart: Coldstart) -> None:
+    first = coldstart.info().generation
+    coldstart.profile(item("a", "Tea"), 2)
+    same = make_bundle(tmp_path / "same", created_at="later")
+    other = make_bundle(tmp_path / "other", content="content-2")
+    coldstart.generations.Prepare(generations_pb2.PrepareRequest(bundle=str(same.path)), timeout=20)
+    coldstart.generations.Switch(generations_pb2.SwitchRequest(generation=same.generation))
+    coldstart.generations.Retire(generations_pb2.RetireRequest(generation=first), timeout=20)
+    assert spaces(tmp_path / "data") == ["content-1"]
+    coldstart.generations.Prepare(generations_pb2.PrepareRequest(bundle=str(other.path)), timeout=20)
+    coldstart.profile(item("a", "Tea"), 2, content_space_version="content-2", generation=other.generation)
+    assert spaces(tmp_path / "data") == ["content-1", "content-2"]
+    coldstart.generations.Switch(generations_pb2.SwitchRequest(generation=other.generation))
+    coldstart.generations.Retire(generations_pb2.RetireRequest(generation=same.generation), timeout=20)
+    until(lambda: spaces(tmp_path / "data") == ["content-2"])
+    assert coldstart.process.stop() == 0
+    assert spaces(tmp_path / "data") == ["content-2"]
+
+
+def spaces(data: Path) -> list[str]:
+    with closing(sqlite3.connect(data / FILE)) as db:
+        return [space for (space,) in db.execute("SELECT DISTINCT space FROM vectors ORDER BY space")]
 
 
 def test_redis_dies_and_stalls_and_no_answer_is_lost_or_old(made: Path, tmp_path: Path, own_redis: OwnRedis) -> None:

@@ -83,7 +83,7 @@ def test_memory_is_bounded_and_frequent_pairs_stay() -> None:
     assert len(together._windows) == 10
     assert len(together._single) <= 60
     assert len(together._pairs) <= 61
-    assert all(len(partners) <= 10 for partners in together._pairs.values())
+    assert all(len(partners) <= 15 for partners in together._pairs.values())
     assert dict(together.near({"a": 1.0}, 1)) == pytest.approx({"b": 1.0})
 
 
