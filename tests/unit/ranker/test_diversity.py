@@ -59,6 +59,9 @@ def test_without_vectors_brand_and_category_say_what_is_alike() -> None:
     none = np.zeros((4, 4), np.float32)
     likeness = likeness_of(np.arange(4), none, np.zeros(4, np.bool_), candidates)
     assert likeness(0).tolist() == [1.0, 1.0, 0.5, 0.0]
+    # One vector says nothing of what has none.
+    some = likeness_of(np.arange(4), np.eye(4, dtype=np.float32), np.array([True, False, True, True]), candidates)
+    assert some(0).tolist() == [1.0, 1.0, 0.0, 0.0]
     # What has no name is like nobody.
     assert likeness(3).tolist() == [0.0, 0.0, 0.0, 0.0]
 
