@@ -113,12 +113,21 @@ def write_ranker_bundle(
     encoder = EncoderManifest(dim=4, max_tokens=16, space_version="a" * 64, scripts=("latin",), template=TextTemplate())
     if not ranker:
         return write_bundle(path, Manifest(encoder, created_at))
+    write_networks(path, {}, encoder.dim, shopper, heads)
+    return write_bundle(path, Manifest(encoder, created_at, ranker=ranker_manifest(**fields)))
+
+
+def write_networks(
+    path: Path, vectors: dict[str, Float32], content_dim: int, shopper: Any = None, heads: Any = None
+) -> None:
+    """The files of a ranker; an item that has no vector here gets the first numbers of its content."""
     (path / "ranker").mkdir()
     onnx.save(shopper or shopper_network(), path / "ranker/shopper.onnx")
     onnx.save(heads or heads_network(), path / "ranker/heads.onnx")
-    np.savez(path / "ranker/items.npz", ids=np.array(["a"]), vectors=np.eye(1, DIM, dtype=np.float32))
-    np.savez(path / "ranker/projection.npz", W=np.zeros((4, DIM), np.float32), b=np.zeros(DIM, np.float32))
-    return write_bundle(path, Manifest(encoder, created_at, ranker=ranker_manifest(**fields)))
+    rows = np.array(list(vectors.values()), np.float32).reshape(-1, DIM)
+    np.savez(path / "ranker/items.npz", ids=np.array(list(vectors), np.str_), vectors=rows)
+    projection = np.eye(content_dim, DIM, dtype=np.float32)
+    np.savez(path / "ranker/projection.npz", W=projection, b=np.zeros(DIM, np.float32))
 
 
 def item_vectors(count: int, seed: int = 5) -> dict[str, Float32]:
