@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from demo.checks import Checks
 from demo.prepare import prepare
-from demo.show import Show
+from demo.search import SearchScenes
+from demo.shoppers import ShopperScenes
 from demo.stack import Stack
-
-console = Console()
+from souk.dataset import find_table
 
 
 def main(
@@ -19,24 +20,50 @@ def main(
     once: Annotated[bool, typer.Option("--once", help="End after the answers; exit code 0 if all were sound.")] = False,
     home: Annotated[Path, typer.Option(help="Where the demo keeps its things.")] = Path(".souk/demo"),
     port: Annotated[int, typer.Option(help="Port of the gateway; the others follow.")] = 7100,
+    minutes: Annotated[float, typer.Option(help="Budget of each training of the ranker.")] = 1.0,
 ) -> None:
     """Shows Souk at work."""
     began = time.monotonic()
+    console = Console()
+    checks = Checks(console)
     shop = prepare(data, home, console)
-    with Stack(shop.home, shop.bundle, port) as stack, Show(stack, shop, console) as show:
-        show.fill()
-        console.print(f"[bold]the shop is up after {time.monotonic() - began:.0f} s[/bold]\n")
-        show.searches()
-        show.filters_and_pages()
-        show.similar_and_suggest()
-        show.upsert()
-        show.loss_of_the_embedder()
-        show.loss_of_the_retriever()
-        show.stages()
-        sound = show.verdict()
+    bundle = shop.bundle
+    with Stack(shop.home, bundle, port) as stack, SearchScenes(stack, shop, checks) as search:
+        search.fill()
+        console.print(f"[bold]the shop can be searched after {time.monotonic() - began:.0f} s[/bold]\n")
+        search.searches()
+        search.filters_and_pages()
+        search.similar_and_suggest()
+        search.upsert()
+        search.loss_of_the_embedder()
+        search.loss_of_the_retriever()
+        search.stages()
+        if find_table(shop.dataset, "events"):
+            with ShopperScenes(stack, shop, checks, minutes) as shoppers:
+                shoppers.events()
+                bundle = shoppers.learn()
+    with Stack(shop.home, bundle, port) as stack:
+        if bundle != shop.bundle:
+            with ShopperScenes(stack, shop, checks, minutes) as shoppers:
+                shoppers.recommendations()
+                console.print(f"[bold]the shop knows its shoppers after {time.monotonic() - began:.0f} s[/bold]\n")
+                shoppers.an_event_counts_at_once()
+                shoppers.a_new_item()
+                shoppers.the_next_models()
+                shoppers.forget()
+        sound = checks.verdict()
         if once:
             raise typer.Exit(0 if sound else 1)
-        console.print(f"\nThe shop stays up. In another terminal:\n{show.what_to_try()}\nCtrl-C ends it.")
+        address = "" if port == 7100 else f" --shop {stack.shop}"
+        console.print(
+            "\nThe shop stays up. In another terminal:\n"
+            f"  .venv/bin/souk search 'something to sit on' --explain{address}\n"
+            f"  .venv/bin/souk recommend --shopper me --explain{address}\n"
+            f"  .venv/bin/souk suggest 'sof'{address}\n"
+            "  .venv/bin/souk status\n"
+            f"  cat {stack.home / 'stack.json'}   # kill one of them and search again\n"
+            "Ctrl-C ends it."
+        )
         stack.wait()
 
 

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from souk import SyncClient
+
 _HEALTHY_WITHIN_SECONDS = 150.0
 
 
@@ -22,6 +24,7 @@ class Stack:
         self.shop = f"127.0.0.1:{port}"
         self.embedder = f"127.0.0.1:{port + 1}"
         self.retriever = f"127.0.0.1:{port + 2}"
+        self.coldstart = f"127.0.0.1:{port + 4}"
         self._bundle = bundle
 
     def __enter__(self) -> "Stack":
@@ -49,6 +52,12 @@ class Stack:
         if self._child.poll() is None:
             self._child.terminate()
             self._child.wait(60)
+
+    def client(self) -> SyncClient:
+        """A client of all its processes."""
+        return SyncClient(
+            self.shop, embedder=self.embedder, retriever=self.retriever, coldstart=self.coldstart, timeout=10
+        )
 
     def kill(self, name: str) -> None:
         """Kills one process at once (SIGKILL); the stack will start it again."""

@@ -1,4 +1,4 @@
-"""The scenes of the demo. Each prints what a shop would see and checks it; the verdict counts what was not sound."""
+"""The scenes of search and catalogue. Each prints what a shop would see and checks it."""
 
 import statistics
 import time
@@ -8,15 +8,14 @@ from itertools import islice
 from types import TracebackType
 
 import grpc
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from demo.checks import Checks
 from demo.prepare import Shop
 from demo.stack import Stack
 from souk import filters
-from souk.client import SyncClient
 from souk.dataset import find_table, read_items, read_judgements
 from souk.ingest import wait_for_vectors, write_items
 from souk.retriever.v1 import admin_pb2
@@ -32,20 +31,19 @@ _TIMED_SEARCHES = 100
 _QUERIES = {"online_retail_ii": ["red retrospot mug", "christmas tree decoration", "present for a newborn"]}
 
 
-class Show:
+class SearchScenes:
     """The scenes, in the order in which a newcomer asks."""
 
-    def __init__(self, stack: Stack, shop: Shop, console: Console) -> None:
+    def __init__(self, stack: Stack, shop: Shop, checks: Checks) -> None:
         self._stack = stack
         self._shop = shop
-        self._console = console
-        self._client = SyncClient(stack.shop, embedder=stack.embedder, retriever=stack.retriever, timeout=10)
-        self._checks = 0
-        self._unsound: list[str] = []
+        self._checks = checks
+        self._console = checks.console
+        self._client = stack.client()
         judged = find_table(shop.dataset, "judgements")
         self._grades = by_query(read_judgements(judged)) if judged else {}
 
-    def __enter__(self) -> "Show":
+    def __enter__(self) -> "SearchScenes":
         return self
 
     def __exit__(
@@ -61,19 +59,19 @@ class Show:
         with Progress(*columns, console=self._console) as progress:
             results = write_items(self._client, read_items(self._shop.dataset), progress)
             wait_for_vectors(self._client, progress)
-        self._check("every item was accepted", all(one.outcome != admin_pb2.OUTCOME_INVALID for one in results))
+        self._checks.check("every item was accepted", all(one.outcome != admin_pb2.OUTCOME_INVALID for one in results))
 
     def searches(self) -> None:
         """A query in English, one in Chinese, and the quality over judged queries."""
-        self._scene("Search")
+        self._checks.scene("Search")
         for query in self._queries():
             answer = self._ask(query)
-            self._check(f"{query!r} finds something", len(answer.hits) > 0)
+            self._checks.check(f"{query!r} finds something", len(answer.hits) > 0)
             if query.isascii():
-                self._check(f"{query!r} is answered by words and meaning", not answer.info.degradations)
+                self._checks.check(f"{query!r} is answered by words and meaning", not answer.info.degradations)
             else:
                 told = [one.reason for one in answer.info.degradations]
-                self._check(
+                self._checks.check(
                     f"{query!r}: an encoder without Chinese is told", told == [types_pb2.DEGRADATION_REASON_VOCABULARY]
                 )
         if self._grades:
@@ -81,7 +79,7 @@ class Show:
 
     def filters_and_pages(self) -> None:
         """Filters hold on every hit, pages never repeat an item, exclusions stay out."""
-        self._scene("Filters, pages, exclusions")
+        self._checks.scene("Filters, pages, exclusions")
         query = self._queries()[0]
         first = self._client.search(query, page_size=50)
         prices = sorted(hit.price for hit in first.hits if hit.HasField("price"))
@@ -90,44 +88,48 @@ class Show:
             cheap = self._client.search(query, page_size=5, filter=filters.price(max=limit))
             self._console.print(f"[bold]{query}[/bold], at most {limit:.2f}")
             self._console.print(hits_table(cheap.hits))
-            self._check("no hit is dearer than the filter says", all(hit.price <= limit for hit in cheap.hits))
-            self._check("the filter leaves something", len(cheap.hits) > 0)
+            self._checks.check("no hit is dearer than the filter says", all(hit.price <= limit for hit in cheap.hits))
+            self._checks.check("the filter leaves something", len(cheap.hits) > 0)
         brands = [hit.brand for hit in first.hits if hit.brand]
         if brands:
             branded = self._client.search(query, page_size=50, filter=filters.brand(brands[0]))
-            self._check("every hit is of the brand asked for", {hit.brand for hit in branded.hits} == {brands[0]})
+            self._checks.check(
+                "every hit is of the brand asked for", {hit.brand for hit in branded.hits} == {brands[0]}
+            )
         seen: list[str] = []
         token = ""
         for _ in range(3):
             page = self._client.search(query, page_size=10, page_token=token)
             seen += [hit.item_id for hit in page.hits]
             token = page.info.next_page_token
-        self._check("three pages hold thirty different items", len(set(seen)) == len(seen) == 30)
+        self._checks.check("three pages hold thirty different items", len(set(seen)) == len(seen) == 30)
         without = self._client.search(query, page_size=50, exclude=seen[:5])
-        self._check("excluded items stay out", not {hit.item_id for hit in without.hits} & set(seen[:5]))
+        self._checks.check("excluded items stay out", not {hit.item_id for hit in without.hits} & set(seen[:5]))
         self._console.print("three pages of ten: no item twice; five items excluded: none shown")
 
     def similar_and_suggest(self) -> None:
         """Items like one item, and completions."""
-        self._scene("Similar and Suggest")
+        self._checks.scene("Similar and Suggest")
         item = self._client.search(self._queries()[0], page_size=1).hits[0]
         alike = self._client.similar(item.item_id, page_size=5)
         self._console.print(f"like [bold]{escape(item.title)}[/bold]")
         self._console.print(hits_table(alike.hits))
         self._console.print(info_line(alike.info))
-        self._check("items like an item do not hold the item", item.item_id not in {hit.item_id for hit in alike.hits})
-        self._check("an item has items like it", len(alike.hits) == 5 and not alike.info.degradations)
+        self._checks.check(
+            "items like an item do not hold the item", item.item_id not in {hit.item_id for hit in alike.hits}
+        )
+        self._checks.check("an item has items like it", len(alike.hits) == 5 and not alike.info.degradations)
         prefix = self._queries()[0][:3]
         completions = [one.text for one in self._client.suggest(prefix, 5).suggestions]
         self._console.print(f"{prefix}… → {', '.join(completions)}")
-        self._check(
+        self._checks.check(
             "what is being typed is completed",
             all(prefix in one.lower() for one in completions[:1]) and completions != [],
         )
 
     def upsert(self) -> None:
         """A new item is found by words at once and by meaning a moment later; a retry changes nothing."""
-        self._scene("A new item")
+        self._checks.scene("A new item")
         item = types_pb2.Item(
             id="souk-demo-teapot",
             revision=1,
@@ -140,56 +142,58 @@ class Show:
             stock=7,
         )
         created = self._client.upsert_items([item])[0]
-        self._check("the item is new", created.outcome == admin_pb2.OUTCOME_CREATED)
+        self._checks.check("the item is new", created.outcome == admin_pb2.OUTCOME_CREATED)
         by_words = self._ask("QX-9031")
-        self._check("the next search finds it by words", self._first(by_words) == item.id)
+        self._checks.check("the next search finds it by words", self._first(by_words) == item.id)
         again = self._client.upsert_items([item], wait=admin_pb2.WAIT_INDEXED, timeout=30)[0]
-        self._check("the same revision again changes nothing", again.outcome == admin_pb2.OUTCOME_UNCHANGED)
+        self._checks.check("the same revision again changes nothing", again.outcome == admin_pb2.OUTCOME_UNCHANGED)
         # No word of this query stands in the item.
         query = "traditional Japanese teapot"
         self._ask(query)
         near = self._client.search(query, page_size=100, explain=True).hits
         place = next((i for i, hit in enumerate(near) if hit.item_id == item.id), None)
-        self._check("and by meaning", place is not None and list(near[place].leg_scores) == ["meaning"])
+        self._checks.check("and by meaning", place is not None and list(near[place].leg_scores) == ["meaning"])
         self._console.print(f"found by meaning alone, at place {0 if place is None else place + 1} of {len(near)}")
         item.revision, item.stock = 2, 0
         self._client.upsert_items([item])
-        self._check("out of stock it is no longer shown", self._first(self._client.search("QX-9031")) != item.id)
+        self._checks.check("out of stock it is no longer shown", self._first(self._client.search("QX-9031")) != item.id)
         item.revision, item.stock = 3, 7
         self._client.upsert_items([item])
-        self._check("back in stock it is", self._first(self._client.search("QX-9031")) == item.id)
+        self._checks.check("back in stock it is", self._first(self._client.search("QX-9031")) == item.id)
 
     def loss_of_the_embedder(self) -> None:
         """Without the embedder words answer and the answer says so; a moment later all is as before."""
-        self._scene("The embedder is killed (SIGKILL)")
+        self._checks.scene("The embedder is killed (SIGKILL)")
         query = self._queries()[0]
         self._stack.kill("embedder")
         answer = self._ask(query)
         stages = [one.stage for one in answer.info.degradations]
-        self._check("a search is still answered, by words", len(answer.hits) > 0 and stages == ["embed"])
+        self._checks.check("a search is still answered, by words", len(answer.hits) > 0 and stages == ["embed"])
         well = self._until(lambda: not self._client.search(f"{query} again").info.degradations)
-        self._check("the stack starts it again and answers are whole", well)
+        self._checks.check("the stack starts it again and answers are whole", well)
         self._console.print("started again: answers are whole")
 
     def loss_of_the_retriever(self) -> None:
         """Nothing acknowledged is lost when the catalogue's process is killed."""
-        self._scene("The retriever is killed (SIGKILL)")
+        self._checks.scene("The retriever is killed (SIGKILL)")
         self._stack.kill("retriever")
         try:
             self._client.search(self._queries()[0], timeout=1.0)
-            self._check("without a catalogue nothing is made up", False)
+            self._checks.check("without a catalogue nothing is made up", False)
         except grpc.aio.AioRpcError as error:
             self._console.print(f"[yellow]{error.code().name}: {escape(error.details() or '')}[/yellow]")
-            self._check("the error says what is gone", error.code() is grpc.StatusCode.UNAVAILABLE)
+            self._checks.check("the error says what is gone", error.code() is grpc.StatusCode.UNAVAILABLE)
         back = self._until(lambda: self._first(self._client.search("QX-9031")) == "souk-demo-teapot")
-        self._check("the acknowledged item is there after the restart", back)
+        self._checks.check("the acknowledged item is there after the restart", back)
         self._console.print("started again: the acknowledged item is there")
         self._client.delete_items([admin_pb2.ItemRef(item_id="souk-demo-teapot", revision=4)])
-        self._check("and gone when taken out", self._first(self._client.search("QX-9031")) != "souk-demo-teapot")
+        self._checks.check("and gone when taken out", self._first(self._client.search("QX-9031")) != "souk-demo-teapot")
 
     def stages(self) -> None:
         """Where the time of a search goes, cache of query vectors cold."""
-        self._scene(f"Where the time goes (median of {_TIMED_SEARCHES} searches, one at a time, every query new)")
+        self._checks.scene(
+            f"Where the time goes (median of {_TIMED_SEARCHES} searches, one at a time, every query new)"
+        )
         words = " ".join(self._queries()).split()
         spent: dict[str, list[float]] = defaultdict(list)
         for i in range(_TIMED_SEARCHES):
@@ -206,33 +210,7 @@ class Show:
                 f"{sorted(seconds)[int(len(seconds) * 0.95)] * 1e3:.1f}",
             )
         self._console.print(table)
-        self._check("every stage was timed", {"embed", "retrieve", "page"} <= set(spent))
-
-    # ---- what holds them together ----
-
-    def verdict(self) -> bool:
-        """Prints how many checks held; True if all did."""
-        if self._unsound:
-            self._console.print(f"\n[red bold]{len(self._unsound)} of {self._checks} checks failed[/red bold]")
-            for one in self._unsound:
-                self._console.print(f"  [red]{escape(one)}[/red]")
-        else:
-            self._console.print(f"\n[green bold]all {self._checks} checks held[/green bold]")
-        return not self._unsound
-
-    def what_to_try(self) -> str:
-        """Commands for another terminal."""
-        shop = "" if self._stack.port == 7100 else f" --shop {self._stack.shop}"
-        query = self._queries()[0]
-        return "\n".join(
-            (
-                f"  .venv/bin/souk search '{query}' --explain{shop}",
-                f"  .venv/bin/souk search '{query}' --max-price 10{shop}",
-                f"  .venv/bin/souk suggest '{query[:3]}'{shop}",
-                "  .venv/bin/souk status",
-                f"  cat {self._stack.home / 'stack.json'}   # kill one of them and search again",
-            )
-        )
+        self._checks.check("every stage was timed", {"embed", "retrieve", "page"} <= set(spent))
 
     def _queries(self) -> list[str]:
         if self._shop.name in _QUERIES:
@@ -253,7 +231,7 @@ class Show:
                 found = summary(list(evaluate(self._client, sample)))
                 baseline = popular(self._client, sample)
                 table.add_row(f"{len(sample)} {name}", f"{found.as_zero:.3f} ± {found.interval:.3f}", f"{baseline:.3f}")
-                self._check(f"{name} searches are far better than popularity", found.as_zero > baseline + 0.2)
+                self._checks.check(f"{name} searches are far better than popularity", found.as_zero > baseline + 0.2)
         self._console.print(table)
 
     def _ask(self, query: str) -> shop_pb2.SearchResponse:
@@ -276,12 +254,3 @@ class Show:
                 pass
             time.sleep(0.1)
         return False
-
-    def _scene(self, title: str) -> None:
-        self._console.rule(title, align="left")
-
-    def _check(self, what: str, sound: bool) -> None:
-        self._checks += 1
-        if not sound:
-            self._unsound.append(what)
-            self._console.print(f"[red]not sound: {escape(what)}[/red]")
