@@ -1,0 +1,143 @@
+"""A whole shop with a ranker: hops counted from traces, personal search, what stands in, the next generation."""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.domain.bundle import Manifest, read_bundle, write_bundle
+from souk.types.v1 import types_pb2
+from tests.integration.shops import Shop, until
+from tests.integration.test_gateway import SERVER_SPAN, Collector, goods, ids
+from tests.unit.ranker import tiny
+
+HOME = types_pb2.SCENE_HOME
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    one = Collector()
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="module")
+def ranked_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundles") / "ranked"
+    shutil.copytree(bundle / "encoder", path / "encoder")
+    encoder = read_bundle(bundle).manifest.encoder
+    tiny.write_networks(path, {}, encoder.dim)
+    ranker = tiny.ranker_manifest(content_space_version=encoder.space_version)
+    write_bundle(path, Manifest(encoder, "now", ranker=ranker))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shop(
+    ranked_bundle: Path, redis_url: str, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
+    with Shop(
+        ranked_bundle,
+        tmp_path_factory.mktemp("shop"),
+        redis_url,
+        coldstart=True,
+        ranker=True,
+        otlp_endpoint=collector.address,
+    ) as one:
+        one.fill(goods())
+        events = [
+            types_pb2.Event(
+                event_id=uuid.uuid4().hex,
+                shopper_id="regular",
+                type=types_pb2.EVENT_TYPE_PURCHASE,
+                item_id=f"{colour}-mug",
+            )
+            for colour in ("blue", "green", "white", "black", "blue", "green")
+        ]
+        assert one.client.record_events(events).accepted == 6
+        until(lambda: one.client.recommend(HOME, shopper_id="regular").stage == types_pb2.STAGE_HOT)
+        yield one
+
+
+def calls_of(collector: Collector, request_id: str, wanted: int) -> list[str]:
+    """Names of the calls that a request made. Not counted: what is written after the answer, and the ranker's fetching
+    of item vectors that its cache lacks, which is beside the levels of the call graph."""
+
+    def calls() -> list[str]:
+        found = []
+        for spans in list(collector.traces.values()):
+            ids = {one.value.string_value for _, span in spans for one in span.attributes}
+            if request_id in ids:
+                names = [span.name for _, span in spans if span.kind == SERVER_SPAN]
+                found += [name.rsplit("/", 1)[1] for name in names]
+        return sorted(name for name in found if name not in ("RecordImpressions", "GetVectors"))
+
+    until(lambda: len(calls()) >= wanted, seconds=15)
+    return calls()
+
+
+def test_a_recommendation_takes_five_calls(shop: Shop, collector: Collector) -> None:
+    answer = shop.client.recommend(HOME, shopper_id="regular", page_size=10, explain=True)
+    assert not answer.info.degradations
+    assert len(answer.hits) == 10
+    assert any(hit.reasons for hit in answer.hits)
+    calls = calls_of(collector, answer.info.request_id, 6)
+    assert calls == ["Candidates", "EncodeShopper", "GetShopperContext", "Rank", "Recommend", "Search"]
+    started = {timing.stage: (timing.start_us, timing.start_us + timing.duration_us) for timing in answer.info.timings}
+    # Four levels: the two in the middle run side by side.
+    assert started["context"][1] <= min(started["encode shopper"][0], started["candidates"][0])
+    assert started["encode shopper"][0] < started["candidates"][1]
+    assert started["candidates"][0] < started["encode shopper"][1]
+    assert started["retrieve"][1] <= started["rank"][0]
+
+
+def test_a_personal_search_takes_four_calls_and_an_anonymous_one_two(shop: Shop, collector: Collector) -> None:
+    personal = shop.client.search("blue thing", shopper_id="regular")
+    assert not personal.info.degradations
+    calls = calls_of(collector, personal.info.request_id, 5)
+    assert calls == ["Embed", "GetShopperContext", "Rank", "Search", "Search"]
+    anonymous = shop.client.search("green thing")
+    assert calls_of(collector, anonymous.info.request_id, 3) == ["Embed", "Search", "Search"]
+
+
+def test_the_order_of_the_retrieval_stands_in_for_the_ranker(shop: Shop) -> None:
+    shop.processes["ranker"].kill()
+    try:
+        answer = shop.client.recommend(HOME, shopper_id="regular", page_size=10, timeout=5)
+        told = {one.stage: one.substitute for one in answer.info.degradations}
+        assert told == {"encode shopper": "profile and lists", "rank": "retrieval order"}
+        assert len(answer.hits) == 10
+    finally:
+        shop.restart("ranker")
+    until(lambda: not shop.client.recommend(HOME, shopper_id="regular").info.degradations)
+
+
+def test_pages_of_a_ranked_list_repeat_nothing(shop: Shop) -> None:
+    first = shop.client.recommend(HOME, shopper_id="regular", page_size=15)
+    second = shop.client.recommend(HOME, shopper_id="regular", page_size=15, page_token=first.info.next_page_token)
+    assert len({*ids(first), *ids(second)}) == 30
+
+
+def test_a_next_generation_takes_over_with_no_request_failed_and_nothing_embedded_again(
+    shop: Shop, ranked_bundle: Path, tmp_path: Path
+) -> None:
+    following = tmp_path / "following"
+    shutil.copytree(ranked_bundle / "encoder", following / "encoder")
+    encoder = read_bundle(ranked_bundle).manifest.encoder
+    tiny.write_networks(following, {}, encoder.dim, shopper=tiny.shopper_network(-1.0))
+    ranker = tiny.ranker_manifest(content_space_version=encoder.space_version, space_version="c" * 64)
+    new = write_bundle(following, Manifest(encoder, "later", ranker=ranker)).generation
+    old = shop.client.search("mug").info.generation
+    assert old != new
+    ready = shop.client.prepare(str(following), timeout=25)
+    assert ready.generation == new
+    assert shop.client.search("mug").info.generation == old
+    shop.client.switch(new)
+    for i in range(10):
+        answer = shop.client.recommend(HOME, shopper_id="regular", page_size=5)
+        assert answer.info.generation == new
+        assert not answer.info.degradations, i
+    shop.client.retire(old)
+    assert [one.generation for one in shop.client.generations()] == [new]
