@@ -7,6 +7,7 @@ from training.data.cli import app as data
 from training.data.cli import export_events, generate
 from training.encoder.cli import app as encoder
 from training.evaluate.cli import app as evaluate
+from training.train_cli import app as train
 
 app = typer.Typer(help="Souk's offline side: data, models, bundles.", no_args_is_help=True)
 app.command()(generate)
@@ -14,4 +15,5 @@ app.command()(export_events)
 app.command()(bundle)
 app.add_typer(data, name="data")
 app.add_typer(encoder, name="encoder")
+app.add_typer(train, name="train")
 app.add_typer(evaluate, name="evaluate")

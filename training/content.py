@@ -1,12 +1,13 @@
 """Content vectors of texts with an exported encoder, kept on disk by space version and text."""
 
 import hashlib
+import math
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,21 @@ from tokenizers import Tokenizer
 
 from services.domain.bundle import EncoderManifest, read_bundle
 from services.domain.text import item_text, scripts_of
+from souk import SyncClient
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card
 
 Progress = Callable[[int, int], None]
 
-DEFAULT_CACHE = Path(".souk/content")
 # As the embedder has it.
 _MAX_FOREIGN = 0.3
 _BATCH_TOKENS = 4096
 # Texts between two writes of the cache: what was computed before an interruption is not computed again.
 _KEEP_EVERY = 2048
+# Texts at once: none waits long for the clock.
+_AT_ONCE = 256
+_ASKED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -49,32 +53,73 @@ class Encoder:
         manifest = read_bundle(path).manifest.encoder
         return cls(path / manifest.model, path / manifest.tokenizer, manifest)
 
-    def items(self, items: Sequence[types_pb2.Item], cache: Path, progress: Progress) -> Float32:
-        """A normalised vector for each item, a row of zeros where the encoder cannot read it: (n, dim)."""
+    def items(
+        self, items: Sequence[types_pb2.Item], cache: Path, progress: Progress, until: float = math.inf
+    ) -> Float32:
+        """A normalised vector for each item, a row of zeros where the encoder cannot read it: (n, dim).
+
+        From time.monotonic() `until` on no more are computed, and those at the end of the list are zeros too.
+        """
         template = self.manifest.template
-        return self._vectors([template.item_prefix + item_text(item, template) for item in items], cache, progress)
+        texts = [template.item_prefix + item_text(item, template) for item in items]
+        return self._vectors(texts, cache, progress, until)
 
-    def queries(self, queries: Sequence[str], cache: Path, progress: Progress) -> Float32:
+    def queries(self, queries: Sequence[str], cache: Path, progress: Progress, until: float = math.inf) -> Float32:
         """As `items`, for queries."""
-        return self._vectors([self.manifest.template.query_prefix + query for query in queries], cache, progress)
+        return self._vectors([self.manifest.template.query_prefix + query for query in queries], cache, progress, until)
 
-    def _vectors(self, texts: Sequence[str], cache: Path, progress: Progress) -> Float32:
+    def borrow(self, items: Sequence[types_pb2.Item], shop: SyncClient, cache: Path, progress: Progress) -> int:
+        """Keeps the vectors that a running shop holds of the items; returns how many those are.
+
+        The items must be what the shop holds. Raises ValueError where it serves another content space.
+        """
+        file = cache / f"{self.manifest.space_version}.npz"
+        known = _read(file)
+        template = self.manifest.template
+        borrowed = 0
+        for begin in range(0, len(items), _ASKED_AT_ONCE):
+            part = items[begin : begin + _ASKED_AT_ONCE]
+            found = shop.vectors([item.id for item in part])
+            if found.space_version != self.manifest.space_version:
+                raise ValueError(
+                    f"the shop serves content space {found.space_version[:12]}, not {self.manifest.space_version[:12]}"
+                )
+            for item, vector, there in zip(part, found.vectors, found.present, strict=True):
+                if there:
+                    key = _key(template.item_prefix + item_text(item, template))
+                    known[key] = vector / np.float32(max(float(np.linalg.norm(vector)), 1e-12))
+                    borrowed += 1
+            progress(begin + len(part), len(items))
+        _write(file, known, self.manifest.dim)
+        return borrowed
+
+    def _vectors(self, texts: Sequence[str], cache: Path, progress: Progress, until: float) -> Float32:
         file = cache / f"{self.manifest.space_version}.npz"
         known = _read(file)
         readable = [text for text in dict.fromkeys(texts) if self._reads(text)]
         missing = [text for text in readable if _key(text) not in known]
         progress(0, len(missing))
-        for begin in range(0, len(missing), _KEEP_EVERY):
-            part = missing[begin : begin + _KEEP_EVERY]
-            done = self._encode(part, partial(_shifted, progress, begin, len(missing)))
-            known.update(zip(map(_key, part), done, strict=True))
-            _write(file, known, self.manifest.dim)
+        session = self._session() if missing else None
+        kept = done = 0
+        while session is not None and done < len(missing) and time.monotonic() < until:
+            part = missing[done : done + _AT_ONCE]
+            known.update(zip(map(_key, part), self._encode(session, part), strict=True))
+            done += len(part)
+            progress(done, len(missing))
+            if done - kept >= _KEEP_EVERY or done == len(missing) or time.monotonic() >= until:
+                _write(file, known, self.manifest.dim)
+                kept = done
         out = np.zeros((len(texts), self.manifest.dim), np.float32)
-        unreadable = set(texts) - set(readable)
+        there = set(readable)
         for row, text in enumerate(texts):
-            if text not in unreadable:
-                out[row] = known[_key(text)]
+            if text in there and (vector := known.get(_key(text))) is not None:
+                out[row] = vector
         return out
+
+    def _session(self) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        return onnxruntime.InferenceSession(str(self.model), options, providers=["CPUExecutionProvider"])
 
     def _reads(self, text: str) -> bool:
         """Whether the vocabulary covers the scripts of the text, as the embedder has it."""
@@ -84,14 +129,11 @@ class Encoder:
         foreign = sum(share for script, share in shares.items() if script not in self.manifest.scripts)
         return bool(text.strip()) and foreign <= _MAX_FOREIGN
 
-    def _encode(self, texts: Sequence[str], progress: Callable[[int], None]) -> Float32:
+    def _encode(self, session: onnxruntime.InferenceSession, texts: Sequence[str]) -> Float32:
         """Normalised vectors, by as many one-thread runs at once as there are processors."""
         tokenizer = Tokenizer.from_file(str(self.tokenizer))
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.manifest.max_tokens)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(str(self.model), options, providers=["CPUExecutionProvider"])
         ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         batches: list[list[int]] = [[]]
@@ -112,17 +154,10 @@ class Encoder:
             return found
 
         out = np.empty((len(texts), self.manifest.dim), np.float32)
-        done = 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for rows, vectors in zip(batches, pool.map(run, batches), strict=True):
                 out[rows] = vectors
-                done += len(rows)
-                progress(done)
         return out
-
-
-def _shifted(progress: Progress, begin: int, total: int, done: int) -> None:
-    progress(begin + done, total)
 
 
 def _key(text: str) -> bytes:

@@ -3,45 +3,61 @@
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.domain.bundle import Bundle, EncoderManifest, Manifest, read_bundle, write_bundle
+from services.domain.bundle import MANIFEST, Bundle, EncoderManifest, Manifest, read_bundle, write_bundle
+from training.coldstart.card import CARD as COLDSTART_CARD
+from training.coldstart.card import TOPICS, ColdstartCard
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card, ExportError
+from training.ranker.card import CARD as RANKER_CARD
+from training.ranker.card import HEADS, ITEMS, PROJECTION, SHOPPER, CardError, RankerCard
 
 
 class AssembleError(Exception):
     """A bundle cannot be made of what was given; the message says why."""
 
 
-def assemble(encoder: Path, out: Path) -> Bundle:
-    """Makes the new directory `out` from an exported encoder, all or nothing.
+def assemble(encoder: Path, out: Path, ranker: Path | None = None, coldstart: Path | None = None) -> Bundle:
+    """Makes the new directory `out` from an exported encoder and what was trained on its content space, all or nothing.
 
-    Raises AssembleError, and BundleError when a copied file reads back as another.
+    `encoder` may be a bundle: its encoder is taken as it is. Raises AssembleError, also where a part was trained on
+    another content space, and BundleError when a copied file reads back as another.
     """
     if out.exists():
         raise AssembleError(f"{out}: exists already; a bundle never changes, name a new directory with --out")
+    made = _encoder(encoder)
+    parts: list[_Part] = [made]
+    manifest = Manifest(made.manifest, datetime.now(UTC).isoformat(timespec="seconds"))
     try:
-        card = Card.read(encoder / CARD)
-    except ExportError as error:
+        if ranker is not None:
+            card = RankerCard.read(ranker / RANKER_CARD)
+            named = card.manifest
+            files = {SHOPPER: named.shopper_model, HEADS: named.heads_model}
+            files |= {ITEMS: named.items, PROJECTION: named.projection}
+            parts.append(_Part(ranker, files, card.metrics))
+            manifest = replace(manifest, ranker=named)
+        if coldstart is not None:
+            topics = ColdstartCard.read(coldstart / COLDSTART_CARD)
+            parts.append(_Part(coldstart, {TOPICS: topics.manifest.topics}, topics.metrics))
+            manifest = replace(manifest, coldstart=topics.manifest)
+    except CardError as error:
         raise AssembleError(str(error)) from None
-    manifest = Manifest(
-        encoder=EncoderManifest(
-            dim=card.dim,
-            max_tokens=card.max_tokens,
-            space_version=card.space_version,
-            scripts=card.scripts,
-            template=card.template,
-            precision=card.precision,
-        ),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        metrics=card.metrics,
-    )
+    for path, trained in ((ranker, manifest.ranker), (coldstart, manifest.coldstart)):
+        content = manifest.encoder.space_version
+        if trained is not None and trained.content_space_version != content:
+            raise AssembleError(
+                f"{path}: trained on content space {trained.content_space_version[:12]}, "
+                f"but the encoder makes {content[:12]}: train it again with --bundle {encoder}"
+            )
+    manifest = replace(manifest, metrics={name: value for part in parts for name, value in part.metrics.items()})
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        for source, name in ((MODEL, manifest.encoder.model), (TOKENIZER, manifest.encoder.tokenizer)):
-            _copy(encoder / source, draft / name)
+        for part in parts:
+            for source, name in part.files.items():
+                _copy(part.path / source, draft / name)
         write_bundle(draft, manifest)
         read_bundle(draft)
         draft.chmod(0o755)
@@ -52,9 +68,44 @@ def assemble(encoder: Path, out: Path) -> Bundle:
     return read_bundle(out)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What was made in one directory: files by their name there, with their names in the bundle."""
+
+    path: Path
+    files: dict[str, str]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _EncoderPart(_Part):
+    manifest: EncoderManifest
+
+
+def _encoder(path: Path) -> _EncoderPart:
+    if (path / MANIFEST).is_file():
+        made = read_bundle(path).manifest
+        named = made.encoder
+        metrics = {name: value for name, value in made.metrics.items() if name.startswith("encoder.")}
+        return _EncoderPart(path, {named.model: named.model, named.tokenizer: named.tokenizer}, metrics, named)
+    try:
+        card = Card.read(path / CARD)
+    except ExportError as error:
+        raise AssembleError(str(error)) from None
+    named = EncoderManifest(
+        dim=card.dim,
+        max_tokens=card.max_tokens,
+        space_version=card.space_version,
+        scripts=card.scripts,
+        template=card.template,
+        precision=card.precision,
+    )
+    return _EncoderPart(path, {MODEL: named.model, TOKENIZER: named.tokenizer}, card.metrics, named)
+
+
 def _copy(source: Path, target: Path) -> None:
     if not source.is_file():
-        raise AssembleError(f"{source}: missing; `python -m training encoder export` writes it")
+        raise AssembleError(f"{source}: missing; make the directory it was in again")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     with target.open("rb") as copy:

@@ -11,14 +11,16 @@ from training.bundle.bundle import AssembleError, assemble
 
 
 def bundle(
-    encoder: Annotated[Path, typer.Option(help="Directory that `encoder export` wrote.")],
+    encoder: Annotated[Path, typer.Option(help="What `encoder export` wrote, or a bundle whose encoder to keep.")],
     out: Annotated[Path, typer.Option(help="New directory for the bundle.")],
+    ranker: Annotated[Path | None, typer.Option(help="What `train ranker` wrote.")] = None,
+    coldstart: Annotated[Path | None, typer.Option(help="What `train coldstart` wrote.")] = None,
 ) -> None:
     """Assemble what was trained into one bundle that the services can serve."""
     console = Console()
     try:
         with console.status("copying and sealing"):
-            made = assemble(encoder, out)
+            made = assemble(encoder, out, ranker, coldstart)
     except (AssembleError, BundleError) as error:
         console.print(f"[red]refused:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None

@@ -47,3 +47,30 @@ def search(
                     f"{popular(client, group):.3f}",
                 )
     Console().print(table)
+
+
+@app.command("ranking")
+def ranking(
+    dataset: Annotated[Path, typer.Option(help="A canonical dataset with events.")],
+    bundle: Annotated[Path, typer.Option(help="A bundle, or what `encoder export` wrote: the encoder.")],
+    minutes: Annotated[float, typer.Option(help="What one training of the ranker may take.")] = 3.0,
+    seeds: Annotated[int, typer.Option(help="Trainings of the ranker with the settings found best.", min=1)] = 3,
+    shoppers: Annotated[int, typer.Option(help="At most so many, drawn by seed, in validation and test.")] = 2000,
+    cache: Annotated[Path, typer.Option(help="Where content vectors are kept.")] = Path(".souk/content"),
+) -> None:
+    """The next basket of each shopper among all items: popularity, item-kNN and the ranker, tuned equally often."""
+    # Imported here: torch takes seconds, and --help should not.
+    from training.evaluate.ranking import evaluate_dataset, figure
+    from training.train_cli import refusals
+
+    console = Console()
+    with refusals():
+        report = evaluate_dataset(
+            dataset, bundle, cache, minutes, seeds, shoppers, lambda what: console.print(what, highlight=False)
+        )
+    table = Table("system", "HR@10", "NDCG@10", "recall@10", "chosen of its trials", "time", title=report.protocol)
+    for one in report.results:
+        cells = [figure(one, name) for name in ("hr", "ndcg", "recall")]
+        table.add_row(one.name, *cells, one.chosen, f"{one.seconds:.0f} s")
+    console.print(table)
+    console.print(f"next: python -m training train ranker --dataset {dataset} --bundle {bundle} --out NEW")

@@ -1,5 +1,7 @@
 """How well the ranker orders all items, beside popularity and item-kNN that were tuned as often: offline, on a log."""
 
+import math
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from souk.dataset import read_items
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
+from training.content import Encoder
+from training.data.canonical import open_dataset
+from training.data.splits import by_time
 from training.ranker.config import RankerConfig
 from training.ranker.examples import Examples, session_examples
-from training.ranker.log import Bools, Ints, Log
+from training.ranker.log import Bools, Ints, Log, read_log
 from training.ranker.measures import Measured, measure
 from training.ranker.neighbours import Neighbours, find_neighbours, latest
 from training.ranker.pipeline import Fitted, Shop, fit_ranker, make_teller, shopper_vectors
@@ -56,6 +62,59 @@ class Result:
     chosen: str
     measured: list[Measured]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results with what they are of."""
+
+    protocol: str
+    results: list[Result]
+
+
+def evaluate_dataset(
+    path: Path,
+    bundle: Path,
+    cache: Path,
+    minutes: float,
+    seeds: int,
+    shoppers: int,
+    told: Callable[[str], None],
+) -> Report:
+    """The whole comparison on a dataset: split by time where it has time, else each shopper's last event."""
+    dataset = open_dataset(path)
+    config = RankerConfig(minutes=minutes)
+    log = read_log(dataset, dataset.events(), config.seed)
+    told("content vectors")
+    shop = Shop.of(log, list(read_items(path)), Encoder.open(bundle), cache, lambda done, total: None)
+    if log.has_time:
+        split = by_time(dataset)
+        moments = [float(part["time"].dt.epoch("us").min()) / 1e6 for part in (split.validation, split.test)]  # type: ignore[arg-type]
+        bounds = [(moments[0], moments[1]), (moments[1], math.inf)]
+        how = "split by time, the first session after it"
+    else:
+        bounds = [(0.0, 0.0), (0.0, math.inf)]
+        how = "leave one out, the last event"
+    validation, test = (next_baskets(log, *bound, config.seed, shoppers) for bound in bounds)
+    met = "items met before may be wanted again" if has_repeats(log) else "items met before are left out"
+    protocol = (
+        f"{dataset.info.name}: {how}; {len(test.examples)} shoppers with a history, all {len(log.item_ids)} items "
+        f"ranked; {met}"
+    )
+    told(protocol)
+    with tempfile.TemporaryDirectory() as checkpoints:
+        seeds_given = [config.seed + number for number in range(seeds)]
+        results = evaluate_ranking(shop, validation, test, config, seeds_given, Path(checkpoints), told)
+    return Report(protocol, results)
+
+
+def figure(result: Result, name: str) -> str:
+    """Mean over seeds, and the spread between them; with one run, the standard error over shoppers."""
+    means = [float(getattr(one, name).mean()) for one in result.measured]
+    if len(means) > 1:
+        return f"{np.mean(means):.4f} ({min(means):.4f} to {max(means):.4f})"
+    values = getattr(result.measured[0], name)
+    return f"{means[0]:.4f} ± {values.std() / math.sqrt(max(len(values), 1)):.4f}"
 
 
 def next_baskets(log: Log, after: float, before: float, seed: int, most: int) -> Moment:

@@ -17,7 +17,7 @@ class RankerConfig:
     layers: int = 2
     heads: int = 2
     dropout: float = 0.2
-    max_history: int = 64
+    max_history: int = 50
     """Latest events that the model reads."""
     id_dropout: float = 0.3
     """Share of items that stand without their id in a step, as an unknown item will."""

@@ -72,7 +72,8 @@ def export_ranker(
         rows = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
         _to_onnx(
             shopper,
-            (torch.zeros(2, 3, dim), *(torch.ones(2, 3, dtype=torch.int64),) * 2, torch.ones(2, 3, dtype=torch.bool)),
+            # Two tensors of one kind, not one twice: the exporter would make one input of them.
+            (torch.zeros(2, 3, dim), *torch.ones(2, 2, 3, dtype=torch.int64).unbind(), torch.ones(2, 3) > 0),
             ("items", "types", "gaps", "mask"),
             "shopper",
             (rows, rows, rows, rows),

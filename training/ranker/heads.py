@@ -1,5 +1,7 @@
 """The heads: one calibrated logistic model an objective over the features of services.domain.features."""
 
+import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +41,8 @@ _OF_A_LEG |= {"words": 60, "meaning": 60, "like": 60}
 _PENALTY = 1e-4
 _STEPS = 60
 _BINS = 10
+# Examples that are worth waiting for.
+_AT_LEAST = 100
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,16 @@ class Teller:
         return np.unique(np.concatenate(found))
 
 
-def rows_of(teller: Teller, examples: Examples, shoppers: Float32) -> Rows:
-    """The candidates of every example with what came of them. `shoppers`: the vector of each example, (n, dim)."""
+def rows_of(teller: Teller, examples: Examples, shoppers: Float32, until: float = math.inf) -> Rows:
+    """The candidates of every example with what came of them. `shoppers`: the vector of each example, (n, dim).
+
+    From time.monotonic() `until` on the examples that are left are left out, but for the first ones.
+    """
     log = teller.situations.log
     features, labels, moments = [], [], []
     for number in range(len(examples)):
+        if number >= _AT_LEAST and time.monotonic() > until:
+            break
         at = int(examples.end[number])
         rows = teller.situations.history(int(examples.begin[number]), at)
         scene = int(log.scene[at]) or types_pb2.SCENE_HOME

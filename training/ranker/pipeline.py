@@ -1,5 +1,6 @@
 """From a log to a ranker: content, Transformer, heads, and at last what happened since, within a budget of minutes."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from training.ranker.train import Epoch, Trained, Training
 from training.ranker.words import Words
 
 # How the time is shared out: until when each part may go on.
-_TRANSFORMER, _HEADS = 0.7, 0.85
+CONTENT, _TRANSFORMER, _ROWS, _LATEST = 0.4, 0.6, (0.72, 0.76), 0.88
 _HALF_LIFE_DAYS = 30.0
 _HEAD_EXAMPLES = 2_000
 _MIN_EXAMPLES = 20
@@ -41,14 +42,25 @@ class Shop:
 
     @classmethod
     def of(
-        cls, log: Log, items: Sequence[types_pb2.Item], encoder: Encoder, cache: Path, told: Callable[[int, int], None]
+        cls,
+        log: Log,
+        items: Sequence[types_pb2.Item],
+        encoder: Encoder,
+        cache: Path,
+        told: Callable[[int, int], None],
+        until: float = math.inf,
     ) -> "Shop":
-        """Embeds the items, in any order, and the queries of the log."""
+        """Embeds the queries of the log and the items, given in any order.
+
+        From time.monotonic() `until` on no more are embedded: those that the log holds least stand by their id alone.
+        """
         by_id = {item.id: item for item in items}
         ordered = [by_id[item_id] for item_id in log.item_ids]
-        content = encoder.items(ordered, cache, told)
         texts = sorted(set(log.query.tolist()) - {""})
-        vectors = encoder.queries(texts, cache, told)
+        vectors = encoder.queries(texts, cache, told, until)
+        often = np.argsort(-np.bincount(log.item, minlength=len(ordered)), kind="stable")
+        content = np.empty((len(ordered), encoder.manifest.dim), np.float32)
+        content[often] = encoder.items([ordered[number] for number in often.tolist()], cache, told, until)
         queries = {text: vector for text, vector in zip(texts, vectors, strict=True) if vector.any()}
         return cls(log, ordered, content, queries)
 
@@ -103,11 +115,16 @@ def fit_ranker(
     chosen = rng.permutation(late)[:_HEAD_EXAMPLES]
     cut = int(len(chosen) * 0.75)
     parts = []
-    for part in (chosen[:cut], chosen[cut:]):
+    for part, share in zip((chosen[:cut], chosen[cut:]), _ROWS, strict=True):
         some = examples.take(part)
-        parts.append(rows_of(teller, some, shopper_vectors(trained, teller.table, log, examples, part)))
+        vectors = shopper_vectors(trained, teller.table, log, examples, part)
+        parts.append(rows_of(teller, some, vectors, started + share * seconds))
     heads = fit(parts[0])
-    metrics = {"ranker.affinity_ndcg_at_10": trained.ndcg, **_judge(heads, parts[1])}
+    metrics = {
+        "ranker.items_read": float(shop.content.any(axis=1).mean()),
+        "ranker.affinity_ndcg_at_10": trained.ndcg,
+        **_judge(heads, parts[1]),
+    }
     told("what happened since")
     everything = np.concatenate([learn, late])
     latest = replace(config, learning_rate=config.learning_rate / 4, epochs=2)
@@ -118,7 +135,7 @@ def fit_ranker(
         everything[:0],
         shop.content,
         latest,
-        started + _HEADS * seconds,
+        started + _LATEST * seconds,
         checkpoints / "latest.pt",
         epoch_told,
         trained,

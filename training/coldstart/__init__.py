@@ -1,0 +1,1 @@
+"""Coldstart's offline part: readable topics of the content space."""
