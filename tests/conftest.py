@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -82,3 +83,18 @@ def bundle() -> Path:
             with suppress(AssembleError, OSError):
                 assemble(Path(drafts) / "encoder", kept)
     return kept
+
+
+@pytest.fixture(scope="session")
+def ranked_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The encoder of `bundle` with a small but real ranker."""
+    from services.domain.bundle import Manifest, read_bundle, write_bundle
+    from tests.unit.ranker import tiny
+
+    path = tmp_path_factory.mktemp("bundles") / "ranked"
+    shutil.copytree(bundle / "encoder", path / "encoder")
+    encoder = read_bundle(bundle).manifest.encoder
+    tiny.write_networks(path, {}, encoder.dim)
+    ranker = tiny.ranker_manifest(content_space_version=encoder.space_version)
+    write_bundle(path, Manifest(encoder, "now", ranker=ranker))
+    return path

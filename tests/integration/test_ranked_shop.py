@@ -24,17 +24,6 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-def ranked_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundles") / "ranked"
-    shutil.copytree(bundle / "encoder", path / "encoder")
-    encoder = read_bundle(bundle).manifest.encoder
-    tiny.write_networks(path, {}, encoder.dim)
-    ranker = tiny.ranker_manifest(content_space_version=encoder.space_version)
-    write_bundle(path, Manifest(encoder, "now", ranker=ranker))
-    return path
-
-
-@pytest.fixture(scope="module")
 def shop(
     ranked_bundle: Path, redis_url: str, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shop]:
