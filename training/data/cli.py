@@ -25,6 +25,9 @@ class Source(StrEnum):
 
     ONLINE_RETAIL = "online-retail"
     CHORUS_ICECAT = "chorus-icecat"
+    AMAZON_BEAUTY = "amazon-beauty"
+    AMAZON_SCIENTIFIC = "amazon-scientific"
+    COMPLETEJOURNEY = "completejourney"
     CSV = "csv"
 
 
@@ -54,21 +57,33 @@ def load(
     mapping: Annotated[Path | None, typer.Option(help="For csv: the TOML file that maps columns.")] = None,
 ) -> None:
     """Load real data into a canonical dataset; says what was left out and why."""
-    from training.data import chorus_icecat, csv_mapping, online_retail
+    from training.data import (
+        amazon_beauty,
+        amazon_scientific,
+        chorus_icecat,
+        completejourney,
+        csv_mapping,
+        online_retail,
+    )
 
+    loaders = {
+        Source.ONLINE_RETAIL: ("online_retail_ii", online_retail.load),
+        Source.CHORUS_ICECAT: ("chorus_icecat", chorus_icecat.load),
+        Source.AMAZON_BEAUTY: ("amazon_beauty_2014", amazon_beauty.load),
+        Source.AMAZON_SCIENTIFIC: ("amazon_scientific_2018", amazon_scientific.load),
+        Source.COMPLETEJOURNEY: ("completejourney", completejourney.load),
+    }
     with told_errors():
+        if (kind is Source.CSV) != (mapping is not None):
+            raise ValueError("--mapping goes with csv, and csv needs it")
         if source is None:
             if kind is Source.CSV or (root := real_data()) is None:
                 raise ValueError("--source is missing")
-            source = root / {Source.ONLINE_RETAIL: "online_retail_ii"}.get(kind, "chorus_icecat")
-        if (kind is Source.CSV) != (mapping is not None):
-            raise ValueError("--mapping goes with csv, and csv needs it")
+            source = root / loaders[kind][0]
         if mapping is not None:
             csv_mapping.load(source, out, mapping)
-        elif kind is Source.ONLINE_RETAIL:
-            online_retail.load(source, out)
         else:
-            chorus_icecat.load(source, out)
+            loaders[kind][1](source, out)
     _tell(out)
 
 
