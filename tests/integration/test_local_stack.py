@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,10 +35,14 @@ class Stack:
             stderr=subprocess.DEVNULL,
         )
         self.addresses = {
-            name: f"127.0.0.1:{self.port + i}" for i, name in enumerate(("gateway", "embedder", "retriever"))
+            name: f"127.0.0.1:{self.port + i}"
+            for i, name in enumerate(("gateway", "embedder", "retriever", "ranker", "coldstart"))
         }
         self.client = SyncClient(
-            self.addresses["gateway"], embedder=self.addresses["embedder"], retriever=self.addresses["retriever"]
+            self.addresses["gateway"],
+            embedder=self.addresses["embedder"],
+            retriever=self.addresses["retriever"],
+            coldstart=self.addresses["coldstart"],
         )
 
     def souk(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -113,6 +118,42 @@ def test_ingest_again_changes_nothing_and_bad_rows_are_told(stack: Stack) -> Non
     assert "price" in done.stderr
 
 
+def test_recommend_event_and_shopper(stack: Stack) -> None:
+    def known() -> str:
+        return str(answer(stack.souk("recommend", "--shopper", "42", "--scene", "home", "--json"))["stage"])
+
+    assert known() == "STAGE_COLD"
+    told = ("event", "--shopper", "42", "--type", "view", "--item", "mug-1", "--event-id", "e-1")
+    assert "1 written" in stack.souk(*told).stdout
+    assert "1 known already" in stack.souk(*told).stdout
+    assert known() == "STAGE_WARM"
+    assert "stage warm" in stack.souk("shopper", "show", "42").stdout
+    parts = answer(stack.souk("shopper", "show", "42", "--json"))
+    assert [part["event"]["itemId"] for part in parts if "event" in part] == ["mug-1"]
+    assert "1 events" in stack.souk("shopper", "forget", "42").stdout
+    assert "NOT_FOUND" in stack.souk("shopper", "show", "42").stderr
+    about = answer(stack.souk("recommend", "--scene", "similar", "--item", "mug-1", "--json"))
+    assert about["hits"][0]["itemId"] == "mug-2"
+
+
+def test_admin_changes_the_models(stack: Stack, bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "next")
+    manifest = tmp_path / "next/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"created_at": "', '"created_at": "later, '))
+    old = answer(stack.souk("search", "red mug", "--json"))["info"]["generation"]
+    prepared = stack.souk("admin", "prepare", str(tmp_path / "next")).stdout
+    new = prepared.split()[1]
+    assert f"next: souk admin switch {new}" in prepared
+    assert f"next: souk admin retire {old}" in stack.souk("admin", "switch", new).stdout
+    assert answer(stack.souk("search", "red mug", "--json"))["info"]["generation"] == new
+    assert "FAILED_PRECONDITION" in stack.souk("admin", "retire", new).stderr
+    assert stack.souk("admin", "retire", old).returncode == 0
+    listed = stack.souk("admin", "list").stdout
+    assert new in listed
+    assert old not in listed
+    assert "NOT_FOUND" in stack.souk("admin", "prepare", "/no/such/bundle").stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -120,6 +161,8 @@ def test_ingest_again_changes_nothing_and_bad_rows_are_told(stack: Stack) -> Non
         (("similar", "nothing"), "NOT_FOUND"),
         (("search", "mug", "--attribute", "red"), "NAME=VALUE"),
         (("ingest", "/no/such/file.csv"), "no such file"),
+        (("recommend", "--scene", "attic"), "it must be one of search, home"),
+        (("event", "--shopper", "42", "--type", "view"), "INVALID_ARGUMENT: events[0].item_id"),
     ],
 )
 def test_mistakes_are_told_and_change_the_exit_code(stack: Stack, arguments: tuple[str, ...], words: str) -> None:
