@@ -1,4 +1,4 @@
-"""The services. Imported before any library that counts the machine's processors for itself, so it limits them first."""
+"""The services. Limits the libraries that count the machine's processors for themselves, before any is imported."""
 
 from services.runtime.threads import cpu_limit, limit_libraries
 

@@ -80,4 +80,4 @@ class Tiny(retriever_pb2_grpc.RetrieverServicer):
 
 if __name__ == "__main__":
     settings = load(TinySettings)
-    run(Tiny(settings), settings)
+    run(Tiny(settings), settings)  # type: ignore[abstract]  # The other calls are not asked for.
