@@ -147,6 +147,18 @@ def test_the_health_follows_the_check(tmp_path: Path) -> None:
     assert process.end()[0] == 0
 
 
+def test_reflection_is_served_only_where_it_is_set(tiny: Process) -> None:
+    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+    open_ = Process(reflection="true")
+    open_.wait_for(health_pb2.HealthCheckResponse.SERVING)
+    assert "souk.retriever.v1.Retriever" in ProtoReflectionDescriptorDatabase(open_.channel).get_services()
+    assert open_.end()[0] == 0
+    with pytest.raises(grpc.RpcError) as caught:
+        ProtoReflectionDescriptorDatabase(tiny.channel).get_services()
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 def test_a_process_that_cannot_start_says_why() -> None:
     process = Process(broken="at start")
     _, err = process.child.communicate(timeout=20)
