@@ -74,12 +74,12 @@ def load(
         Source.COMPLETEJOURNEY: ("completejourney", completejourney.load),
     }
     with told_errors():
-        if (kind is Source.CSV) != (mapping is not None):
-            raise ValueError("--mapping goes with csv, and csv needs it")
         if source is None:
             if kind is Source.CSV or (root := real_data()) is None:
                 raise ValueError("--source is missing")
             source = root / loaders[kind][0]
+        if (kind is Source.CSV) != (mapping is not None):
+            raise ValueError("--mapping goes with csv, and csv needs it")
         if mapping is not None:
             csv_mapping.load(source, out, mapping)
         else:

@@ -69,12 +69,9 @@ def session_examples(log: Log, seed: int, within: bool = True) -> Examples:
         first = int(first_rows[start])
         cuts = [start] if start > first else []
         if within and times[stop - 1] > times[start]:
-            cut = int(rng.integers(start + 1, stop))
             # Events of one moment stay together.
-            while cut < stop and times[cut] == times[cut - 1]:
-                cut += 1
-            if cut < stop:
-                cuts.append(cut)
+            able = [row for row in range(start + 1, stop) if times[row] != times[row - 1]]
+            cuts.append(able[int(rng.integers(len(able)))])
         for cut in cuts:
             met = set(items[start:cut])
             deepest: dict[int, int] = {}

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from services.domain.bundle import read_bundle
+from services.domain.bundle import ColdstartManifest, RankerManifest, read_bundle
 from services.domain.text import TextTemplate
 from training.bundle.bundle import AssembleError, assemble
+from training.coldstart.card import CARD as COLDSTART_CARD
+from training.coldstart.card import TOPICS, ColdstartCard
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card
+from training.ranker.card import CARD as RANKER_CARD
+from training.ranker.card import HEADS, ITEMS, PROJECTION, SHOPPER, RankerCard
 
 
 @pytest.fixture
@@ -51,3 +55,55 @@ def test_a_card_that_is_none_is_named(encoder: Path, tmp_path: Path) -> None:
     (encoder / CARD).write_text("[]")
     with pytest.raises(AssembleError, match="not an encoder's card"):
         assemble(encoder, tmp_path / "bundle")
+
+
+def trained(tmp_path: Path, content: str = "ab" * 32) -> tuple[Path, Path]:
+    ranker, coldstart = tmp_path / "ranker", tmp_path / "coldstart"
+    ranker.mkdir()
+    coldstart.mkdir()
+    for name in (SHOPPER, HEADS, ITEMS, PROJECTION):
+        (ranker / name).write_bytes(name.encode())
+    manifest = RankerManifest(64, 50, "r1", content, ("affinity",), {"HOME": (1.0, 1.0, 1.0)})
+    RankerCard(manifest, {"ranker.ndcg": 0.3}).write(ranker / RANKER_CARD)
+    (coldstart / TOPICS).write_bytes(b"topics")
+    ColdstartCard(ColdstartManifest("t1", content, ("Shoes",)), {"coldstart.nmi": 0.8}).write(
+        coldstart / COLDSTART_CARD
+    )
+    return ranker, coldstart
+
+
+def test_everything_is_sealed_with_its_metrics(encoder: Path, tmp_path: Path) -> None:
+    ranker, coldstart = trained(tmp_path)
+    made = assemble(encoder, tmp_path / "bundle", ranker, coldstart)
+    assert made == read_bundle(tmp_path / "bundle")
+    assert made.manifest.metrics == {"encoder.parity": 1.0, "ranker.ndcg": 0.3, "coldstart.nmi": 0.8}
+    assert made.manifest.ranker is not None
+    assert (made.path / made.manifest.ranker.heads_model).read_bytes() == HEADS.encode()
+    assert made.manifest.coldstart is not None
+    assert (made.path / made.manifest.coldstart.topics).read_bytes() == b"topics"
+
+
+def test_another_ranker_keeps_the_encoder_of_a_bundle(encoder: Path, tmp_path: Path) -> None:
+    ranker, coldstart = trained(tmp_path)
+    first = assemble(encoder, tmp_path / "first", ranker, coldstart)
+    second = assemble(first.path, tmp_path / "second", ranker)
+    assert second.manifest.encoder == first.manifest.encoder
+    assert second.manifest.coldstart is None
+    assert second.manifest.metrics == {"encoder.parity": 1.0, "ranker.ndcg": 0.3}
+
+
+def test_parts_of_another_content_space_are_refused_by_name(encoder: Path, tmp_path: Path) -> None:
+    ranker, coldstart = trained(tmp_path, content="cd" * 32)
+    for parts in ((ranker, None), (None, coldstart)):
+        with pytest.raises(AssembleError, match="trained on content space cdcdcdcdcdcd, but the encoder makes abab"):
+            assemble(encoder, tmp_path / "bundle", *parts)
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("name", [HEADS, RANKER_CARD])
+def test_a_ranker_without_a_file_is_refused(encoder: Path, tmp_path: Path, name: str) -> None:
+    ranker, _ = trained(tmp_path)
+    (ranker / name).unlink()
+    with pytest.raises(AssembleError, match=name):
+        assemble(encoder, tmp_path / "bundle", ranker)
+    assert not list(tmp_path.glob(".bundle*"))

@@ -1,0 +1,87 @@
+"""What is exported is what was trained; what is not is refused and leaves nothing behind."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from services.domain.features import FEATURES
+from tests.unit.training.ranker.logs import tastes
+from training.ranker.card import CARD, ITEMS, PROJECTION, SHOPPER, CardError, RankerCard
+from training.ranker.config import RankerConfig
+from training.ranker.examples import collate, session_examples
+from training.ranker.export import GateError, export_ranker, prove
+from training.ranker.heads import Heads
+from training.ranker.log import Log
+from training.ranker.model import Shopper
+from training.ranker.train import Trained, Training
+
+CONFIG = RankerConfig(dim=16, max_history=8, epochs=1)
+HEADS = Heads(np.random.default_rng(1).standard_normal((len(FEATURES), 3)).astype(np.float32), np.zeros(3, np.float32))
+
+
+def make(directory: Path) -> tuple[Log, Trained]:
+    log, content = tastes(shoppers=40)
+    examples = session_examples(log, 0)
+    learn = np.arange(len(examples))
+    until = time.monotonic() + 60
+    return log, Training(
+        log, examples, learn, learn[:10], content, CONFIG, until, directory / "c.pt", lambda e: None
+    ).run()
+
+
+def test_it_does_as_what_was_trained(tmp_path: Path) -> None:
+    log, trained = make(tmp_path)
+    out = tmp_path / "ranker"
+    card = export_ranker(trained, HEADS, log.item_ids, "content", {"some": 1.0}, out)
+    assert RankerCard.read(out / CARD) == card
+    assert card.metrics["some"] == 1.0
+    assert card.metrics["ranker.parity_min_cosine"] > 0.99999
+    assert card.manifest.features == FEATURES
+    assert card.manifest.content_space_version == "content"
+    with np.load(out / ITEMS) as arrays:
+        ids, vectors = arrays["ids"], arrays["vectors"]
+    with np.load(out / PROJECTION) as arrays:
+        weight, bias = arrays["W"], arrays["b"]
+    _, content = tastes(shoppers=40)
+    table = trained.table(content)
+    number_of = {item_id: number for number, item_id in enumerate(log.item_ids)}
+    assert vectors == pytest.approx(table[[number_of[one] for one in ids.tolist()]], abs=1e-6)
+    guessed = content @ weight + bias
+    guessed /= np.linalg.norm(guessed, axis=1, keepdims=True)
+    blank = Trained(trained.model, trained.known, 0, 0).table(np.concatenate([content, content]))[len(content) :]
+    assert guessed == pytest.approx(blank, abs=1e-5)
+    examples = session_examples(log, 0)
+    batch = collate(log, examples, np.arange(6), 8)
+    session = onnxruntime.InferenceSession(str(out / SHOPPER))
+    (said,) = session.run(
+        ["shopper"],
+        {
+            "items": table[batch.items] * batch.mask[..., None],
+            "types": batch.types,
+            "gaps": batch.gaps,
+            "mask": batch.mask,
+        },
+    )
+    assert said == pytest.approx(trained.shoppers(table, batch), abs=1e-5)
+    # Another model beside these files is found out.
+    with pytest.raises(GateError, match=r"shopper\.onnx: parity"):
+        prove(Shopper(CONFIG).eval(), HEADS, out)
+    with pytest.raises(GateError, match=r"heads\.onnx: parity"):
+        prove(trained.model.shopper.eval(), Heads(HEADS.weights + 1, HEADS.bias), out)
+    with pytest.raises(FileExistsError, match="exists already"):
+        export_ranker(trained, HEADS, log.item_ids, "content", {}, out)
+    broken = Heads(HEADS.weights * np.float32("nan"), HEADS.bias)
+    with pytest.raises(GateError):
+        export_ranker(trained, broken, log.item_ids, "content", {}, tmp_path / "other")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["c.pt", "ranker"]
+
+
+@pytest.mark.parametrize(("text", "problem"), [(None, "train ranker` writes it"), ("[]", "not a ranker's card")])
+def test_a_card_that_is_none_is_told(tmp_path: Path, text: str | None, problem: str) -> None:
+    if text is not None:
+        (tmp_path / CARD).write_text(text)
+    with pytest.raises(CardError, match=problem):
+        RankerCard.read(tmp_path / CARD)

@@ -1,0 +1,109 @@
+"""Training learns tastes and order, goes on after a kill, keeps to its time, and meets unknown items by content."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.training.ranker.logs import tastes
+from training.ranker.config import RankerConfig
+from training.ranker.examples import collate, hold_out, session_examples
+from training.ranker.model import Shopper
+from training.ranker.train import Epoch, Trained, Training, affinity_measures
+
+CONFIG = RankerConfig(
+    dim=16, max_history=8, batch=64, epochs=15, patience=15, learning_rate=0.01, dropout=0.0, id_dropout=0.2
+)
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+def training(path: Path, config: RankerConfig = CONFIG, seconds: float = 60.0, kill_after: int = 0) -> Training:
+    log, content = tastes()
+    examples = session_examples(log, 0)
+    learn, late = hold_out(log, examples, 0.1)
+
+    def told(epoch: Epoch) -> None:
+        if epoch.number == kill_after:
+            raise Killed
+
+    return Training(log, examples, learn, late, content, config, time.monotonic() + seconds, path, told)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    torch.set_num_threads(1)
+    return training(tmp_path_factory.mktemp("whole") / "checkpoint.pt").run()
+
+
+def test_it_learns(trained: Trained) -> None:
+    # Ten items of the own group by chance alone: their mean NDCG@10 with one wanted is .45.
+    assert trained.ndcg > 0.6
+
+
+def test_killed_and_made_again_it_goes_on_to_the_same_end(tmp_path: Path, trained: Trained) -> None:
+    with pytest.raises(Killed):
+        training(tmp_path / "checkpoint.pt", kill_after=3).run()
+    again = training(tmp_path / "checkpoint.pt")
+    assert again._epoch == 3
+    ended = again.run()
+    assert ended.epochs == trained.epochs
+    assert ended.ndcg == pytest.approx(trained.ndcg, abs=0.05)
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        training(tmp_path / "checkpoint.pt", kill_after=1).run()
+    assert training(tmp_path / "checkpoint.pt", replace(CONFIG, dropout=0.5))._epoch == 0
+
+
+def test_time_that_is_over_ends_it_after_one_epoch(tmp_path: Path) -> None:
+    ended = training(tmp_path / "checkpoint.pt", replace(CONFIG, epochs=1000), seconds=0.0).run()
+    assert ended.epochs == 1
+
+
+def test_an_item_unknown_to_the_training_is_near_its_like(trained: Trained) -> None:
+    _, content = tastes()
+    known = Trained(trained.model, trained.known, 0, 0).table(content)
+    # The same items once more, as if they were new: their vectors are guessed from content alone.
+    doubled = Trained(trained.model, trained.known, 0, 0).table(np.concatenate([content, content]))[len(content) :]
+    own = (known * doubled).sum(axis=1)
+    group = np.arange(len(content)) // 10
+    others = known @ doubled.T
+    across = others[group[:, None] != group[None, :]].mean()
+    assert own.mean() > across + 0.3
+    unreadable = np.concatenate([content, np.zeros((1, content.shape[1]), np.float32)])
+    assert np.isnan(trained.table(unreadable)[-1]).all()
+
+
+def test_a_shopper_alone_is_the_shopper_in_a_batch(trained: Trained) -> None:
+    log, content = tastes()
+    examples = session_examples(log, 0)
+    table = trained.table(content)
+    some = np.array([0, 5, 9, 20])
+    together = trained.shoppers(table, collate(log, examples, some, 8))
+    for row, example in enumerate(some):
+        alone = trained.shoppers(table, collate(log, examples, np.array([example]), 8))
+        assert alone[0] == pytest.approx(together[row], abs=1e-5)
+
+
+def test_no_event_at_all_is_a_vector_too() -> None:
+    shopper = Shopper(CONFIG).eval()
+    empty = torch.zeros(1, 1, dtype=torch.int64)
+    vector = shopper(torch.zeros(1, 1, 16), empty, empty, empty > 0)
+    assert torch.linalg.norm(vector).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_shuffled_histories_rank_worse(trained: Trained) -> None:
+    log, content = tastes()
+    examples = session_examples(log, 0)
+    _, late = hold_out(log, examples, 0.1)
+    intact = affinity_measures(trained, log, examples, late, content).ndcg.mean()
+    rng = np.random.default_rng(0)
+    other = replace(log, item=rng.permutation(log.item))
+    assert affinity_measures(trained, other, examples, late, content).ndcg.mean() < intact - 0.2
