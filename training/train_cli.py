@@ -41,6 +41,7 @@ def ranker_command(
     with refusals():
         from training.content import Encoder
         from training.data.canonical import open_dataset
+        from training.ranker.answers import read_answers
         from training.ranker.config import read_config
         from training.ranker.export import export_ranker
         from training.ranker.log import read_log
@@ -58,7 +59,8 @@ def ranker_command(
             log = read_log(data, data.events(), settings.seed)
             told = _Task(progress, "content vectors")
             until = started + CONTENT * settings.minutes * 60
-            shop = Shop.of(log, read_items(dataset), encoder, cache, told, until)
+            answers = read_answers(data, log) if log.has_time else None
+            shop = Shop.of(log, read_items(dataset), encoder, cache, told, until, answers)
             epochs = _Task(progress, "Transformer, epochs")
             fitted = fit_ranker(
                 shop,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from souk.types.v1 import types_pb2
-from training.ranker.log import Floats, Ints, Log
+from training.ranker.log import Bools, Floats, Ints, Log
 
 # What an event says of how much the next items were wanted.
 WANTED = {
@@ -109,37 +109,48 @@ def hold_out(log: Log, examples: Examples, share: float) -> tuple[Ints, Ints]:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Histories side by side, oldest first, padded on the right; `rows` and `columns` say where what is wanted is."""
+class Histories:
+    """Histories side by side, oldest first, padded on the right: (batch, length) each."""
 
     items: Ints
     types: Ints
     gaps: Ints
-    mask: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+    mask: Bools
+
+
+@dataclass(frozen=True)
+class Batch(Histories):
+    """Histories and what each wants next: `rows` and `columns` say where."""
+
     rows: Ints
     columns: Ints
     weights: Floats
     """They sum to 1 for each row."""
 
 
-def collate(log: Log, examples: Examples, chosen: Ints, max_history: int) -> Batch:
-    """One batch of the chosen examples."""
-    end = examples.end[chosen]
-    sizes = np.minimum(end - examples.begin[chosen], max_history)
+def history_batch(log: Log, begin: Ints, end: Ints, now: Floats, max_history: int) -> Histories:
+    """The latest events of the rows begin to end of a log, as of now; (n,) each."""
+    sizes = np.minimum(end - begin, max_history)
     longest = max(1, int(sizes.max(initial=0)))
     places = np.arange(longest)
     mask = places < sizes[:, None]
     at = np.where(mask, (end - sizes)[:, None] + places, 0)
-    gaps = log.gaps(log.time[at], examples.now[chosen][:, None])
+    gaps = log.gaps(log.time[at], now[:, None])
+    return Histories(np.where(mask, log.item[at], 0), np.where(mask, log.type[at], 0), np.where(mask, gaps, 0), mask)
+
+
+def collate(log: Log, examples: Examples, chosen: Ints, max_history: int) -> Batch:
+    """One batch of the chosen examples."""
+    histories = history_batch(log, examples.begin[chosen], examples.end[chosen], examples.now[chosen], max_history)
     part = examples.take(chosen)
     counts = np.diff(part.starts)
     rows = np.repeat(np.arange(len(chosen)), counts)
     totals = np.bincount(rows, part.weights, len(chosen))
     return Batch(
-        np.where(mask, log.item[at], 0),
-        np.where(mask, log.type[at], 0),
-        np.where(mask, gaps, 0),
-        mask,
+        histories.items,
+        histories.types,
+        histories.gaps,
+        histories.mask,
         rows,
         part.items,
         part.weights / totals[rows],

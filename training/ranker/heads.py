@@ -12,7 +12,8 @@ from torch.nn import functional as F  # noqa: N812
 from services.domain.features import FEATURES, SCENES
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
-from training.ranker.examples import Examples
+from training.ranker.answers import Answers
+from training.ranker.examples import Examples, history_batch
 from training.ranker.log import Ints
 from training.ranker.situations import Situations
 from training.ranker.train import Trained
@@ -140,6 +141,31 @@ def rows_of(teller: Teller, examples: Examples, shoppers: Float32, until: float 
         np.concatenate(labels).astype(np.float32) if labels else np.empty((0, 3), np.float32),
         np.concatenate(moments) if moments else np.empty(0, np.int64),
     )
+
+
+def rows_of_answers(teller: Teller, answers: Answers, chosen: Ints, until: float = math.inf) -> Rows:
+    """What was shown in the chosen answers, with what came of it. `until` as for rows_of."""
+    log, trained = teller.situations.log, teller.trained
+    max_history = trained.model.shopper.max_history
+    features, labels, moments = [], [], []
+    for number, answer in enumerate(chosen.tolist()):
+        if number >= _AT_LEAST and time.monotonic() > until:
+            break
+        begin, end, now = int(answers.begin[answer]), int(answers.end[answer]), answers.time[answer]
+        rows = teller.situations.history(begin, end)
+        # What a shopper without history is given has no affinity in serving either.
+        shopper = np.full(teller.table.shape[1], np.nan, np.float32)
+        if end > begin:
+            batch = history_batch(log, np.array([begin]), np.array([end]), np.array([now]), max_history)
+            shopper = trained.shoppers(teller.table, batch)[0]
+        scene = int(answers.scene[answer]) or types_pb2.SCENE_HOME
+        legs = teller.legs(rows, shopper, scene, answers.query[answer])
+        part = slice(answers.starts[answer], answers.starts[answer + 1])
+        known = teller.situations.known(rows, float(now), answers.items[part], legs)
+        features.append(known.features(scene))
+        labels.append(answers.labels[part])
+        moments.append(np.full(part.stop - part.start, number))
+    return Rows(np.concatenate(features), np.concatenate(labels), np.concatenate(moments))
 
 
 def fit(rows: Rows) -> Heads:

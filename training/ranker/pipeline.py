@@ -10,9 +10,10 @@ import numpy as np
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from training.content import Encoder
+from training.ranker.answers import Answers
 from training.ranker.config import RankerConfig
 from training.ranker.examples import Examples, batches, hold_out, session_examples
-from training.ranker.heads import OBJECTIVES, Heads, Rows, Teller, calibration_error, fit, rows_of
+from training.ranker.heads import OBJECTIVES, Heads, Rows, Teller, calibration_error, fit, rows_of, rows_of_answers
 from training.ranker.log import Bools, Ints, Log
 from training.ranker.measures import measure
 from training.ranker.neighbours import find_neighbours
@@ -25,6 +26,8 @@ CONTENT, _TRANSFORMER, _ROWS, _LATEST = 0.4, 0.6, (0.72, 0.76), 0.88
 _HALF_LIFE_DAYS = 30.0
 _HEAD_EXAMPLES = 2_000
 _MIN_EXAMPLES = 20
+# Answers of which something was clicked, from which the heads rather learn than from what retrieval might have shown.
+_MIN_ANSWERS = 200
 
 
 class TooLittle(ValueError):
@@ -39,6 +42,8 @@ class Shop:
     items: list[types_pb2.Item]
     content: Float32
     queries: dict[str, Float32]
+    answers: Answers | None = None
+    """What shoppers were shown, where the dataset tells."""
 
     @classmethod
     def of(
@@ -49,20 +54,21 @@ class Shop:
         cache: Path,
         told: Callable[[int, int], None],
         until: float = math.inf,
+        answers: Answers | None = None,
     ) -> "Shop":
-        """Embeds the queries of the log and the items, given in any order.
+        """Embeds the queries of the log and of the answers, and the items, given in any order.
 
         From time.monotonic() `until` on no more are embedded: those that the log holds least stand by their id alone.
         """
         by_id = {item.id: item for item in items}
         ordered = [by_id[item_id] for item_id in log.item_ids]
-        texts = sorted(set(log.query.tolist()) - {""})
+        texts = sorted({*log.query.tolist(), *(answers.query if answers else ())} - {""})
         vectors = encoder.queries(texts, cache, told, until)
         often = np.argsort(-np.bincount(log.item, minlength=len(ordered)), kind="stable")
         content = np.empty((len(ordered), encoder.manifest.dim), np.float32)
         content[often] = encoder.items([ordered[number] for number in often.tolist()], cache, told, until)
         queries = {text: vector for text, vector in zip(texts, vectors, strict=True) if vector.any()}
-        return cls(log, ordered, content, queries)
+        return cls(log, ordered, content, queries, answers)
 
 
 @dataclass(frozen=True)
@@ -112,15 +118,21 @@ def fit_ranker(
     told("heads")
     until = float(examples.now[late].min()) if log.has_time else 0.0
     teller = make_teller(shop, trained, until, _before(log, examples, learn, until))
-    chosen = rng.permutation(late)[:_HEAD_EXAMPLES]
+    shown = _late_answers(shop.answers, until)
+    pool = late if shown is None else shown
+    chosen = rng.permutation(pool)[:_HEAD_EXAMPLES]
     cut = int(len(chosen) * 0.75)
     parts = []
     for part, share in zip((chosen[:cut], chosen[cut:]), _ROWS, strict=True):
-        some = examples.take(part)
-        vectors = shopper_vectors(trained, teller.table, log, examples, part)
-        parts.append(rows_of(teller, some, vectors, started + share * seconds))
+        enough = started + share * seconds
+        if shown is not None and shop.answers is not None:
+            parts.append(rows_of_answers(teller, shop.answers, part, enough))
+        else:
+            vectors = shopper_vectors(trained, teller.table, log, examples, part)
+            parts.append(rows_of(teller, examples.take(part), vectors, enough))
     heads = fit(parts[0])
     metrics = {
+        "ranker.heads_from_answers": float(shown is not None),
         "ranker.items_read": float(shop.content.any(axis=1).mean()),
         "ranker.affinity_ndcg_at_10": trained.ndcg,
         **_judge(heads, parts[1]),
@@ -175,6 +187,15 @@ def _before(log: Log, examples: Examples, learn: Ints, until: float) -> Bools:
     for begin in np.flatnonzero(last):
         seen[begin : last[begin]] = True
     return seen
+
+
+def _late_answers(answers: Answers | None, until: float) -> Ints | None:
+    """Answers from `until` on, where enough of them came to something to learn from; else None."""
+    if answers is None:
+        return None
+    late = np.flatnonzero(answers.time >= until)
+    useful = np.add.reduceat(answers.labels[:, 0], answers.starts[:-1])[late] > 0 if len(late) else late
+    return late if np.count_nonzero(useful) >= _MIN_ANSWERS else None
 
 
 def _judge(heads: Heads, rows: Rows) -> dict[str, float]:

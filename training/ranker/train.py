@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from souk.vectors import Float32
 from training.ranker.config import RankerConfig
-from training.ranker.examples import Batch, Examples, batches
+from training.ranker.examples import Batch, Examples, Histories, batches
 from training.ranker.log import Ints, Log
 from training.ranker.measures import Measured, measure
 from training.ranker.model import Ranker
@@ -60,7 +60,7 @@ class Trained:
         found: Float32 = out.astype(np.float32)
         return found
 
-    def shoppers(self, table: Float32, batch: Batch) -> Float32:
+    def shoppers(self, table: Float32, batch: Histories) -> Float32:
         """Vectors of a batch's shoppers, (batch, dim). An item without a vector is left out of the history."""
         vectors = table[batch.items]
         has = ~np.isnan(vectors[..., 0])
