@@ -21,7 +21,8 @@ _STEMMING = threading.Lock()
 
 def fold(text: str) -> str:
     """Lower case, full-width to half-width, accents off."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    # Twice: styled capitals (𝕊) become letters first, and some letters fold into ones with accents.
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return "".join(c for c in decomposed if not unicodedata.combining(c))
 
 

@@ -17,6 +17,7 @@ from services.domain.words import analyse
         ("berries", "Berry bowl"),
         ("cafe", "Café au lait cup"),
         ("ＡＢＣ", "abc blocks"),
+        ("𝕊𝕠𝕗𝕒", "sofa"),
         ("wh1000xm4", "Sony WH-1000XM4"),
         ("1000xm4", "Sony WH-1000XM4"),
         ("WH-1000XM4", "sony wh1000xm4"),
