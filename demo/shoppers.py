@@ -176,10 +176,17 @@ class ShopperScenes:
     # ---- what they share ----
 
     def _shoppers(self) -> tuple[str, str]:
-        """One with many events and one with a few, of those who are in the log."""
-        events = Counter(event.shopper_id for event in read_events(self._shop.dataset) if event.item_id)
-        hot = next(shopper for shopper, count in sorted(events.items()) if count >= _HOT_EVENTS)
-        warm = next(shopper for shopper, count in sorted(events.items()) if 1 <= count <= 4)
+        """One with many events and one with a few, of those in the log; of one language, so that readers can follow."""
+        english = {item.id for item in read_items(self._shop.dataset) if item.title.isascii()}
+        events = Counter[str]()
+        foreign = Counter[str]()
+        for event in read_events(self._shop.dataset):
+            if event.item_id:
+                events[event.shopper_id] += 1
+                foreign[event.shopper_id] += event.item_id not in english
+        readable = sorted(events, key=lambda shopper: (foreign[shopper] / events[shopper] > 0.2, shopper))
+        hot = next(shopper for shopper in readable if events[shopper] >= _HOT_EVENTS)
+        warm = next(shopper for shopper in readable if events[shopper] <= 4)
         return hot, warm
 
     def _recommend(
