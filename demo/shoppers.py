@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -78,7 +79,7 @@ class ShopperScenes:
         began = time.monotonic()
         while any(index.pending for index in catalogue().indexes) and time.monotonic() - began < _PREPARE_SECONDS:
             time.sleep(0.2)
-        hot, warm = self._shoppers()
+        hot, warm = self._shoppers
         tops: dict[str, list[str]] = {}
         for shopper, stage in (
             (hot, types_pb2.STAGE_HOT),
@@ -119,7 +120,7 @@ class ShopperScenes:
     def a_new_item(self) -> None:
         """From upsert to being recommended."""
         self._checks.scene("A new item on its way to being recommended")
-        hot, _ = self._shoppers()
+        hot, _ = self._shoppers
         liked = self._recommend(HOME, hot, size=50).hits
         model = self._client.get_item(next((hit for hit in liked if hit.title.isascii()), liked[0]).item_id)
         item = types_pb2.Item()
@@ -157,7 +158,7 @@ class ShopperScenes:
         self._checks.check("no request failed while the models changed", asked > 0 and failed == 0)
         self._checks.check("the next generation serves", generations[-1] != old)
         self._client.retire(old, timeout=30)
-        hot, _ = self._shoppers()
+        hot, _ = self._shoppers
         answer = self._show(f"{hot}, HOME, by the next models", self._recommend(HOME, hot))
         self._checks.check("and recommends", len(answer.hits) == 5 and answer.info.generation == generations[-1])
 
@@ -175,6 +176,7 @@ class ShopperScenes:
 
     # ---- what they share ----
 
+    @cached_property
     def _shoppers(self) -> tuple[str, str]:
         """One with many events and one with a few, of those in the log; of one language, so that readers can follow."""
         english = {item.id for item in read_items(self._shop.dataset) if item.title.isascii()}
