@@ -109,7 +109,9 @@ class ShopperScenes:
         shopper = f"visitor-{uuid.uuid4().hex[:6]}"
         before = self._recommend(HOME, shopper)
         items = list(islice(read_items(self._shop.dataset), 400))
-        item = random.Random(5).choice([one for one in items if one.stock != 0 and one.title.isascii()])
+        item = random.Random(5).choice(
+            [one for one in items if one.title.isascii() and (one.stock or not one.HasField("stock"))]
+        )
         self._event(shopper, item.id, types_pb2.EVENT_TYPE_VIEW)
         self._console.print(f"{shopper} looks at [bold]{escape(item.title)}[/bold]")
         after = self._show(f"{shopper}, HOME", self._recommend(HOME, shopper))
