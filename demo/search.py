@@ -130,9 +130,10 @@ class SearchScenes:
     def upsert(self) -> None:
         """A new item is found by words at once and by meaning a moment later; a retry changes nothing."""
         self._checks.scene("A new item")
+        first = time.time_ns() // 1_000_000  # Revisions grow from one run of the demo to the next.
         item = types_pb2.Item(
             id="souk-demo-teapot",
-            revision=1,
+            revision=first,
             title="Kyusu QX-9031 clay pot for brewing sencha",
             description="Hand-thrown side-handled pot with a fine inner strainer, for loose green leaves.",
             brand="Souk Demo",
@@ -154,10 +155,10 @@ class SearchScenes:
         place = next((i for i, hit in enumerate(near) if hit.item_id == item.id), None)
         self._checks.check("and by meaning", place is not None and list(near[place].leg_scores) == ["meaning"])
         self._console.print(f"found by meaning alone, at place {0 if place is None else place + 1} of {len(near)}")
-        item.revision, item.stock = 2, 0
+        item.revision, item.stock = first + 1, 0
         self._client.upsert_items([item])
         self._checks.check("out of stock it is no longer shown", self._first(self._client.search("QX-9031")) != item.id)
-        item.revision, item.stock = 3, 7
+        item.revision, item.stock = first + 2, 7
         self._client.upsert_items([item])
         self._checks.check("back in stock it is", self._first(self._client.search("QX-9031")) == item.id)
 
@@ -186,7 +187,7 @@ class SearchScenes:
         back = self._until(lambda: self._first(self._client.search("QX-9031")) == "souk-demo-teapot")
         self._checks.check("the acknowledged item is there after the restart", back)
         self._console.print("started again: the acknowledged item is there")
-        self._client.delete_items([admin_pb2.ItemRef(item_id="souk-demo-teapot", revision=4)])
+        self._client.delete_items([admin_pb2.ItemRef(item_id="souk-demo-teapot")])
         self._checks.check("and gone when taken out", self._first(self._client.search("QX-9031")) != "souk-demo-teapot")
 
     def stages(self) -> None:

@@ -127,7 +127,8 @@ class ShopperScenes:
         model = self._client.get_item(next((hit for hit in liked if hit.title.isascii()), liked[0]).item_id)
         item = types_pb2.Item()
         item.CopyFrom(model)
-        item.id, item.revision, item.title = "souk-demo-new", 1, f"{model.title} (new edition)"
+        item.id, item.title = "souk-demo-new", f"{model.title} (new edition)"
+        item.revision = time.time_ns() // 1_000_000
         item.created_at.GetCurrentTime()
         item.stock = 50
         began = time.monotonic()
