@@ -141,7 +141,7 @@ class ShopperScenes:
         self._console.print(f"recommended after {time.monotonic() - began:.1f} s")
         self._console.print(f"place among the new arrivals for {hot}: {'none' if place is None else place + 1}")
         self._checks.check("the new item is recommended among new arrivals", place is not None)
-        self._client.delete_items([admin_pb2.ItemRef(item_id=item.id, revision=2)])
+        self._client.delete_items([admin_pb2.ItemRef(item_id=item.id)])
 
     def the_next_models(self) -> None:
         """Visitors click, the log is exported, the next bundle is trained from it and takes over under traffic."""
