@@ -189,11 +189,17 @@ def knn_scores(log: Log, moment: Moment, by: str, keep: int, decay: float) -> Sc
     return scores
 
 
-def ranker_scores(shop: Shop, moment: Moment, fitted: Fitted) -> Scores:
-    """The heads over the features of all items, as the ranker orders them on the home page."""
+def ranker_scores(shop: Shop, moment: Moment, fitted: Fitted, histories: Log | None = None) -> Scores:
+    """The heads over the features of all items, as the ranker orders them on the home page.
+
+    `histories`: a log of as many rows from which the shoppers' histories are read instead; what all shoppers together
+    say stays that of the shop's own.
+    """
     teller = make_teller(shop, fitted.trained, moment.until, moment.seen)
+    log = histories or shop.log
+    teller = replace(teller, situations=replace(teller.situations, log=log))
     examples = moment.examples
-    vectors = shopper_vectors(fitted.trained, teller.table, shop.log, examples, np.arange(len(examples)))
+    vectors = shopper_vectors(fitted.trained, teller.table, log, examples, np.arange(len(examples)))
     everything = np.arange(len(shop.log.item_ids))
 
     def scores(number: int) -> Float32:

@@ -22,6 +22,7 @@ class RankerConfig:
     id_dropout: float = 0.3
     """Share of items that stand without their id in a step, as an unknown item will."""
     batch: int = 256
+    """At most; fewer where an epoch would else have less than a hundred steps."""
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     epochs: int = 40

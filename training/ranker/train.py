@@ -24,6 +24,7 @@ from training.ranker.model import Ranker
 
 _WARM_UP_STEPS = 50
 _MAX_NORM = 1.0
+_SMALLEST_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,13 @@ class Training:
         torch.manual_seed(config.seed * 1_000_003 + self._epoch)
         size = min(len(self._learn), config.examples_an_epoch)
         chosen = rng.choice(self._learn, size, replace=False)
-        steps = math.ceil(size / config.batch)
+        # A small log is learned in smaller steps, or there would be few of them.
+        batch_size = max(_SMALLEST_BATCH, min(config.batch, size // 100))
+        steps = math.ceil(size / batch_size)
         total, learned = 0.0, 0
         self._model.train()
         for number, (part, batch) in enumerate(
-            batches(self._log, self._examples, chosen, config.batch, config.max_history, rng)
+            batches(self._log, self._examples, chosen, batch_size, config.max_history, rng)
         ):
             now = time.monotonic()
             if now > self._until and number:

@@ -1,18 +1,21 @@
 """Training learns tastes and order, goes on after a kill, keeps to its time, and meets unknown items by content."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.unit.training.ranker.logs import tastes
 from training.ranker.config import RankerConfig
-from training.ranker.examples import collate, hold_out, session_examples
+from training.ranker.examples import Batch, collate, hold_out, session_examples
+from training.ranker.measures import measure
 from training.ranker.model import Shopper
-from training.ranker.train import Epoch, Trained, Training, affinity_measures
+from training.ranker.train import Epoch, Trained, Training
 
 CONFIG = RankerConfig(
     dim=16, max_history=8, batch=64, epochs=15, patience=15, learning_rate=0.01, dropout=0.0, id_dropout=0.2
@@ -99,11 +102,25 @@ def test_no_event_at_all_is_a_vector_too() -> None:
     assert torch.linalg.norm(vector).item() == pytest.approx(1, abs=1e-5)
 
 
-def test_shuffled_histories_rank_worse(trained: Trained) -> None:
+def reached(trained: Trained, change: Callable[[np.random.Generator, Batch], NDArray[np.int64]]) -> float:
+    """NDCG@10 on the latest moments with the items of the histories changed."""
     log, content = tastes()
     examples = session_examples(log, 0)
     _, late = hold_out(log, examples, 0.1)
-    intact = affinity_measures(trained, log, examples, late, content).ndcg.mean()
-    rng = np.random.default_rng(0)
-    other = replace(log, item=rng.permutation(log.item))
-    assert affinity_measures(trained, other, examples, late, content).ndcg.mean() < intact - 0.2
+    batch = collate(log, examples, late, CONFIG.max_history)
+    table = trained.table(content)
+    shoppers = trained.shoppers(table, replace(batch, items=change(np.random.default_rng(0), batch)))
+    return float(measure(shoppers @ table.T, batch.rows, batch.columns).ndcg.mean())
+
+
+def test_a_shuffled_history_ranks_worse(trained: Trained) -> None:
+    def shuffled(rng: np.random.Generator, batch: Batch) -> NDArray[np.int64]:
+        order = np.argsort(np.where(batch.mask, rng.random(batch.mask.shape), 2), axis=1)
+        return np.take_along_axis(batch.items, order, 1)
+
+    assert reached(trained, lambda rng, batch: batch.items) == pytest.approx(trained.ndcg)
+    assert reached(trained, shuffled) < trained.ndcg - 0.05
+
+
+def test_histories_of_other_shoppers_rank_worse(trained: Trained) -> None:
+    assert reached(trained, lambda rng, batch: rng.permutation(batch.items)) < trained.ndcg - 0.3
