@@ -45,7 +45,7 @@ def ranker_command(
         from training.ranker.config import read_config
         from training.ranker.export import export_ranker
         from training.ranker.log import read_log
-        from training.ranker.pipeline import CONTENT, Shop, fit_ranker
+        from training.ranker.pipeline import CONTENT, Shop, fit_ranker, working_seconds
 
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         if out.exists():
@@ -58,7 +58,7 @@ def ranker_command(
         with _progress() as progress:
             log = read_log(data, data.events(), settings.seed)
             told = _Task(progress, "content vectors")
-            until = started + CONTENT * settings.minutes * 60
+            until = started + CONTENT * working_seconds(settings)
             answers = read_answers(data, log) if log.has_time else None
             shop = Shop.of(log, read_items(dataset), encoder, cache, told, until, answers)
             epochs = _Task(progress, "Transformer, epochs")
@@ -184,9 +184,10 @@ class _Task:
         self._progress.update(self._task, completed=done, total=total)
 
     def epoch(self, epoch: Any, total: int) -> None:
-        mark = ", the best so far" if epoch.best else ""
+        ndcg = f", NDCG@10 {epoch.ndcg:.4f}" if epoch.ndcg == epoch.ndcg else ""
+        mark = ", the best so far" if ndcg and epoch.best else ""
         self._progress.console.print(
-            f"   {epoch.seconds:5.0f} s  epoch {epoch.number}: loss {epoch.loss:.3f}, NDCG@10 {epoch.ndcg:.4f}{mark}",
+            f"   {epoch.seconds:5.0f} s  epoch {epoch.number}: loss {epoch.loss:.3f}{ndcg}{mark}",
             highlight=False,
         )
         self(epoch.number, total)

@@ -22,7 +22,8 @@ from training.ranker.train import Epoch, Trained, Training
 from training.ranker.words import Words
 
 # How the time is shared out: until when each part may go on.
-CONTENT, _TRANSFORMER, _ROWS, _LATEST = 0.4, 0.6, (0.72, 0.76), 0.88
+CONTENT, _TRANSFORMER, _ROWS, _LATEST = 0.4, 0.65, (0.78, 0.82), 0.95
+_EXPORT_SECONDS = 12.0
 _HALF_LIFE_DAYS = 30.0
 _HEAD_EXAMPLES = 2_000
 _MIN_EXAMPLES = 20
@@ -93,7 +94,7 @@ def fit_ranker(
     The Transformer learns on all but the latest examples, the heads on those, so that they meet affinities of moments
     that it has not learned. Then it goes on for a little over everything.
     """
-    log, seconds = shop.log, config.minutes * 60
+    log, seconds = shop.log, working_seconds(config)
     examples = session_examples(log, config.seed)
     learn, late = hold_out(log, examples, config.held_out)
     if len(learn) < _MIN_EXAMPLES or len(late) < _MIN_EXAMPLES:
@@ -153,6 +154,11 @@ def fit_ranker(
         trained,
     ).run()
     return Fitted(again, heads, metrics)
+
+
+def working_seconds(config: RankerConfig) -> float:
+    """What is left of the budget when the time that the export takes is kept for it."""
+    return config.minutes * 60 - min(_EXPORT_SECONDS, config.minutes * 30)
 
 
 def make_teller(shop: Shop, trained: Trained, until: float, seen: Bools) -> Teller:

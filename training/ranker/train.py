@@ -29,7 +29,7 @@ _SMALLEST_BATCH = 32
 
 @dataclass(frozen=True)
 class Epoch:
-    """How an epoch ended; `ndcg` is NDCG@10 on the examples to choose by."""
+    """How an epoch ended; `ndcg` is NDCG@10 on the examples to choose by, NaN without any."""
 
     number: int
     loss: float
@@ -189,7 +189,7 @@ class Training:
 
     def _ndcg(self) -> float:
         if not len(self._choose):
-            return 0.0
+            return math.nan
         trained = Trained(self._model, self._known, 0, 0)
         return float(affinity_measures(trained, self._log, self._examples, self._choose, self._content).ndcg.mean())
 
