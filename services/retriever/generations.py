@@ -157,7 +157,9 @@ class Generations:
         return spoken
 
     def _describe(self, generation: str) -> generations_pb2.Generation:
-        loading, spoken = generation in self._loading, self._held[generation]
+        # A load that has ended is in the table until the loop comes to its callback.
+        task = self._loading.get(generation)
+        loading, spoken = task is not None and not task.done(), self._held[generation]
         messages = ["vectors of its spaces are being made" if loading else "", spoken.missing]
         return generations_pb2.Generation(
             generation=generation,

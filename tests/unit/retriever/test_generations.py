@@ -208,3 +208,27 @@ async def test_pending_items_are_those_that_lack_a_vector_of_any_space(tmp_path:
     assert generations.list()[0].pending_items == 5
     pending["v1"] = 6
     assert generations.list()[0].pending_items == 6
+
+
+async def test_who_asks_in_the_moment_a_load_ends_is_told_that_it_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexes = Indexes()
+    old, new = bundle(tmp_path / "old", "v1"), bundle(tmp_path / "new", "v2")
+    indexes.generations.begin(old)
+    first = asyncio.create_task(indexes.generations.prepare(new.path, ""))
+    await indexes.begun.wait()
+    read = asyncio.Event()
+
+    async def named(*_args: object) -> str:
+        await read.wait()
+        return new.generation
+
+    monkeypatch.setattr("services.retriever.generations.asyncio.to_thread", named)
+    second = asyncio.create_task(indexes.generations.prepare(new.path, ""))
+    await asyncio.sleep(0)
+    # Both go on in the same round of the loop: the load ends before the second caller looks for it.
+    indexes.ready.set()
+    read.set()
+    assert (await second).state == READY
+    assert (await first).state == READY
