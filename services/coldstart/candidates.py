@@ -131,17 +131,15 @@ class _Choice:
     def _similar(self) -> None:
         items = list(dict.fromkeys(self._request.item_ids))
         self._like(items, 1.0)
-        self._list("bought_together", self._near(items), 0.7)
-        self._list(TOGETHER, self._crowd.met.near(self._latest_liked(), _LISTED), 0.2)
+        self._list(TOGETHER, self._near(items), 0.7)
         shelf = self._crowd.shelf
         categories = {facts.category: 1.0 for item in items if (facts := shelf.get(item)) and facts.category}
         self._list("popular_in_categories", self._popular_in(categories), 0.2)
 
     def _cart(self) -> None:
         items = list(dict.fromkeys([*self._request.item_ids, *self._context.cart_item_ids]))[:MAX_ITEM_IDS]
-        self._list("bought_together", self._near(items), 1.0)
+        self._list(TOGETHER, self._near(items) or self._crowd.met.near(self._latest_liked(), _LISTED), 1.0)
         self._like(items, 0.2)
-        self._list(TOGETHER, self._crowd.met.near(self._latest_liked(), _LISTED), 0.4)
         self._popular(0.2, 0.2)
 
     def _popular(self, segment: float, categories: float) -> None:

@@ -81,12 +81,7 @@ class Pipeline:
         wanted = self._wanted(request, types_pb2.SCENE_SIMILAR, [request.item_id])
 
         async def compute() -> Listed:
-            found = await self._steps.find(journey, wanted, [item_leg("like", request.item_id)], wanted.excluded)
-            if not found.reports[0].vector_missing:
-                return Listed.as_retrieved(found.candidates)
-            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_PENDING, "words of the item's title")
-            item = await self._steps.item(journey, request.item_id)
-            legs = [words_leg(item.title, 1.0)]
+            legs = [item_leg("like", request.item_id)]
             without = wanted.excluded | {request.item_id}
             return Listed.as_retrieved(await self._steps.find_something(journey, wanted, legs, without))
 

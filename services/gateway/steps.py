@@ -129,6 +129,8 @@ class Steps:
     ) -> types_pb2.CandidateColumns:
         """Candidates of the legs; popular items where the legs find nothing and something can be shown."""
         found = await self.find(journey, wanted, legs, excluded)
+        if any(report.vector_missing for report in found.reports):
+            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_PENDING, "words of the item's title")
         if found.candidates.id:
             return found.candidates
         popular = await self.find(journey, wanted, [popular_leg()], excluded)

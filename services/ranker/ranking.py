@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from services.domain.bundle import RankerManifest
 from services.domain.checks import Invalid
 from services.domain.features import features
-from services.ranker import diversity
+from services.ranker import closeness, diversity
 from services.ranker.model import History, Model
 from services.ranker.objectives import Objectives
 from services.ranker.reasons import Ranked, explain
@@ -114,7 +114,7 @@ class Ranking:
         vectors, present = found.vectors[events:], found.present[events:]
 
         def score(rows: Float32) -> NDArray[np.float64]:
-            return self._objectives.score(self.model.probabilities(rows), request.scene)
+            return self._score(request, rows, self.model.probabilities(rows))
 
         with clock.stage("inference"):
             if shopper is None and len(history):
@@ -125,7 +125,7 @@ class Ranking:
                 affinity[present] = (vectors[present].astype(np.float64) * shopper).sum(axis=1)
             rows = features(request.context, request.query, request.scene, candidates, affinity, now)
             probability = self.model.probabilities(rows)
-            scores = self._objectives.score(probability, request.scene)
+            scores = self._score(request, rows, probability)
         with clock.stage("list"):
             wanted = request.top_k or len(scores)
             order = diversity.by_score(scores, np.array(candidates.popularity, np.float64), candidates.id)
@@ -142,6 +142,9 @@ class Ranking:
             generation=self.generation,
         )
         return response, shopper
+
+    def _score(self, request: ranker_pb2.RankRequest, rows: Float32, probability: Float32) -> NDArray[np.float64]:
+        return closeness.weigh(request, rows, self._objectives.score(probability, request.scene))
 
     def _remembered(self, history: History) -> tuple[bytes, Float32 | None]:
         """The key of a history, and its vector where it was computed before."""

@@ -125,6 +125,10 @@ def _words_of(respect: str, row: int, ranked: Ranked) -> tuple[str, str]:
             return "like what is shown here", request.item_ids[0] if len(request.item_ids) == 1 else ""
         case "profile":
             return "fits your interests", ""
+        case "together" if request.scene == types_pb2.SCENE_SIMILAR:
+            return "often met together with what is shown here", request.item_ids[0] if request.item_ids else ""
+        case "together" if request.scene == types_pb2.SCENE_CART:
+            return "often bought together with what is in the cart", ""
         case "together":
             return "often met together with what you met", ""
         case "popularity":

@@ -169,10 +169,24 @@ def _item_leg(shared: _Search, leg: retriever_pb2.Leg, path: str) -> _Answer:
     slot = shared.view.columns.find(leg.item.item_id)
     if slot == NOBODY:
         raise NotFound(f"{path}.item.item_id: the catalogue does not hold {leg.item.item_id!r}")
+    others = _without(shared.mask, [slot])
     query = dense.vector(slot)
     if query is None:
+        return _by_title(shared, slot, others)
+    return _near(shared, dense, query, others)
+
+
+def _by_title(shared: _Search, slot: int, others: Mask) -> _Answer:
+    """What holds the words of an item's title; scores as shares of the item's own, to stand beside cosines."""
+    view, columns = shared.view, shared.view.columns
+    title = columns.table.titles[slot]
+    itself = np.zeros_like(others)
+    itself[slot] = True
+    _, own = view.words.search(title, itself, columns, 1)
+    if not len(own):
         return _Answer(np.empty(0, np.int64), np.empty(0, np.float32), "none", vector_missing=True)
-    return _near(shared, dense, query, _without(shared.mask, [slot]))
+    slots, scores = view.words.search(title, others, columns, shared.depth)
+    return _Answer(slots, np.minimum(scores / own[0], 1), "words", vector_missing=True)
 
 
 def _near(shared: _Search, dense: DenseView, query: Float32, mask: Mask) -> _Answer:

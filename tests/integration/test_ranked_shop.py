@@ -91,6 +91,18 @@ def test_a_personal_search_takes_four_calls_and_an_anonymous_one_two(shop: Shop,
     assert calls_of(collector, anonymous.info.request_id, 3) == ["Embed", "Search", "Search"]
 
 
+def test_the_like_of_an_item_is_not_outranked_by_taste(shop: Shop) -> None:
+    answer = shop.client.recommend(types_pb2.SCENE_SIMILAR, shopper_id="regular", item_ids=["white-clock"], page_size=4)
+    assert not answer.info.degradations
+    assert sum(item.endswith("-clock") for item in ids(answer)) >= 3
+
+
+def test_the_like_of_what_the_encoder_cannot_read_goes_by_words(shop: Shop) -> None:
+    answer = shop.client.recommend(types_pb2.SCENE_SIMILAR, shopper_id="regular", item_ids=["zh-0"], page_size=4)
+    assert ids(answer)[0] == "zh-2"
+    assert [one.substitute for one in answer.info.degradations] == ["words of the item's title"]
+
+
 def test_the_order_of_the_retrieval_stands_in_for_the_ranker(shop: Shop) -> None:
     shop.processes["ranker"].kill()
     try:

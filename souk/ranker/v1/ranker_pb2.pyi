@@ -207,7 +207,9 @@ class RankResponse(_message.Message):
 
     @_builtins.property
     def score(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Final score of each, in that order; larger is better."""
+        """Final score of each, in that order; larger is better. In SIMILAR and CART it is weighed by how near the candidate is to
+        item_ids and the cart, which then decides more than the shopper does.
+        """
 
     @_builtins.property
     def objectives(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectiveColumn]:

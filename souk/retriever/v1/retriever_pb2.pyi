@@ -174,7 +174,9 @@ Global___VectorLeg: _TypeAlias = VectorLeg  # noqa: Y015
 
 @_typing.final
 class ItemLeg(_message.Message):
-    """Items near an item, by cosine."""
+    """Items near an item, by cosine. For an item without a vector the words of its title stand in: each score is then the
+    BM25F score as a share of the item's own, at most 1.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -639,7 +641,7 @@ class LegReport(_message.Message):
     unknown_ids: _builtins.int
     """Ids of an id list that the catalogue does not hold."""
     vector_missing: _builtins.bool
-    """The item of an item leg has no vector yet, or its text is not covered by the encoder: the leg found nothing."""
+    """The item of an item leg has no vector yet, or its text is not covered by the encoder: words of its title stood in."""
     def __init__(
         self,
         *,

@@ -143,7 +143,7 @@ def test_similar_starts_from_the_item_and_not_from_the_shopper(shop: Shop) -> No
     met(shop, "Lamps-3", "Lamps-4")
     answer = ask(shop, context(shop), SIMILAR, ("Tea-3",))
     assert vectors(answer)["like"] @ towards(2, 99) > 0.9
-    assert all(name.startswith("Tea") for name in lists(answer)["bought_together"])
+    assert all(name.startswith("Tea") for name in lists(answer)["together"])
     assert not answer.explorations
     unknown = ask(shop, context(shop), SIMILAR, ("nowhere",))
     assert "like" not in vectors(unknown)
@@ -153,8 +153,8 @@ def test_the_cart_is_completed_from_baskets(shop: Shop) -> None:
     for n in range(5):
         met(shop, "Lamps-3", "Tea-9", kind=PURCHASE, shopper=f"buyer-{n}", days_ago=n)
     met(shop, "Lamps-3", kind=CART)
-    of_context = lists(ask(shop, context(shop), CARTS))["bought_together"]
-    of_request = lists(ask(shop, context(shop, "stranger"), CARTS, ("Lamps-3",)))["bought_together"]
+    of_context = lists(ask(shop, context(shop), CARTS))["together"]
+    of_request = lists(ask(shop, context(shop, "stranger"), CARTS, ("Lamps-3",)))["together"]
     assert of_context[0] == of_request[0] == "Tea-9"
 
 

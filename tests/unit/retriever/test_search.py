@@ -106,19 +106,28 @@ def test_columns_say_all_of_each_candidate(index: CatalogueIndex, feed: Feed) ->
     assert [(scores.leg, list(scores.score)) for scores in columns.legs] == [("list", [2, 1])]
 
 
-def test_an_item_leg_leaves_its_item_out_and_says_if_it_has_no_vector(index: CatalogueIndex, feed: Feed) -> None:
+def test_an_item_leg_leaves_its_item_out(index: CatalogueIndex, feed: Feed) -> None:
     feed.put("a", axis(0))
     feed.put("b", axis(0, 0.1))
-    feed.put("pending")
-    feed.put("uncovered")
-    index.apply([feed.vector("uncovered", None)])
     assert found(index.search(ask(item_leg("a")))) == ["b"]
-    for item_id in ("pending", "uncovered"):
-        response = index.search(ask(item_leg(item_id)))
-        assert found(response) == []
-        assert (response.reports[0].plan, response.reports[0].vector_missing) == ("none", True)
     with pytest.raises(NotFound, match=r"legs\[0\].item.item_id: the catalogue does not hold 'nobody'"):
         index.search(ask(item_leg("nobody")))
+
+
+def test_words_of_the_title_stand_in_for_a_vector_and_that_is_told(index: CatalogueIndex, feed: Feed) -> None:
+    feed.put("pending", title="红色 男士 运动鞋")
+    feed.put("uncovered", title="红色 女士 运动鞋")
+    feed.put("far", title="蓝色 杯子")
+    feed.put("wordless", title="!!!")
+    index.apply([feed.vector("uncovered", None)])
+    for item_id, alike in (("pending", "uncovered"), ("uncovered", "pending")):
+        response = index.search(ask(item_leg(item_id)))
+        assert found(response) == [alike]
+        assert 0.2 < response.candidates.legs[0].score[0] < 1
+        assert (response.reports[0].plan, response.reports[0].vector_missing) == ("words", True)
+    response = index.search(ask(item_leg("wordless")))
+    assert found(response) == []
+    assert (response.reports[0].plan, response.reports[0].vector_missing) == ("none", True)
 
 
 def test_an_item_leg_may_start_from_a_hidden_item(index: CatalogueIndex, feed: Feed) -> None:
