@@ -20,7 +20,7 @@ def main(
     once: Annotated[bool, typer.Option("--once", help="End after the answers; exit code 0 if all were sound.")] = False,
     home: Annotated[Path, typer.Option(help="Where the demo keeps its things.")] = Path(".souk/demo"),
     port: Annotated[int, typer.Option(help="Port of the gateway; the others follow.")] = 7100,
-    minutes: Annotated[float, typer.Option(help="Budget of each training of the ranker.")] = 1.0,
+    minutes: Annotated[float, typer.Option(help="Budget of each training of the ranker.")] = 0.75,
 ) -> None:
     """Shows Souk at work."""
     began = time.monotonic()
