@@ -63,7 +63,7 @@ def export(model_dir: Path, out: Path, template: TextTemplate, step: Callable[[s
     if out.exists():
         raise ExportError(f"{out}: exists already; name a new directory with --out")
     step("reading the model")
-    module, tokenizer, max_tokens = _read(model_dir)
+    module, tokenizer, max_tokens = read_model(model_dir)
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -124,8 +124,8 @@ def prove(module: torch.nn.Module, directory: Path, max_tokens: int) -> Gates:
     return gates
 
 
-def _read(model_dir: Path) -> tuple[SentenceEncoder, Tokenizer, int]:
-    """The model, its tokenizer without padding or truncation, and the tokens it reads at most."""
+def read_model(model_dir: Path) -> tuple[SentenceEncoder, Tokenizer, int]:
+    """The model, its tokenizer without padding or truncation, and the tokens it reads at most. Raises ExportError."""
     for name in ("config.json", "tokenizer.json"):
         if not (model_dir / name).is_file():
             raise ExportError(f"{model_dir / name}: missing; a BERT directory holds it")

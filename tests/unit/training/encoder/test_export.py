@@ -54,7 +54,7 @@ def test_an_encoder_is_written_whole(tiny: Path, tmp_path: Path) -> None:
 
 def test_the_space_changes_with_what_decides_where_a_text_lands(tiny: Path) -> None:
     def version(template: TextTemplate, max_tokens: int = 64, scale: float = 1.0) -> str:
-        module, _, _ = export_module._read(tiny)
+        module, _, _ = export_module.read_model(tiny)
         with torch.no_grad():
             next(module.parameters()).mul_(scale)
         return export_module._space_version(module, tiny / TOKENIZER, template, max_tokens)
