@@ -8,7 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from training.encoder.queries.cli import queries
+
 app = typer.Typer(help="The encoder of the content space.", no_args_is_help=True)
+app.command("queries")(queries)
 
 
 @app.callback()
