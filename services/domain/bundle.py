@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from services.domain.search import SearchManifest
 from services.domain.text import TextTemplate
 
 FORMAT = 1
@@ -78,7 +79,8 @@ class ColdstartManifest:
 class Manifest:
     """What is in a bundle, which spaces it speaks, and how well it did.
 
-    Without a ranker or a coldstart the bundle serves search alone, as one made before these were trained does.
+    Without a ranker or a coldstart the bundle serves search alone, as one made before these were trained does; without
+    a search part it is scored by the defaults. The search part belongs to no space: another one embeds nothing anew.
     """
 
     encoder: EncoderManifest
@@ -86,6 +88,7 @@ class Manifest:
     metrics: dict[str, float] = field(default_factory=dict)
     ranker: RankerManifest | None = None
     coldstart: ColdstartManifest | None = None
+    search: SearchManifest | None = None
 
 
 @dataclass(frozen=True)
@@ -138,13 +141,14 @@ def _manifest(values: dict[str, Any]) -> Manifest:
     encoder = dict(values["encoder"])
     encoder["template"] = TextTemplate.from_json(encoder["template"])
     encoder["scripts"] = tuple(encoder["scripts"])
-    ranker, coldstart = values.get("ranker"), values.get("coldstart")
+    ranker, coldstart, search = values.get("ranker"), values.get("coldstart"), values.get("search")
     return Manifest(
         EncoderManifest(**encoder),
         values["created_at"],
         values["metrics"],
         None if ranker is None else RankerManifest.from_json(ranker),
         None if coldstart is None else ColdstartManifest.from_json(coldstart),
+        None if search is None else SearchManifest.from_json(search),
     )
 
 
@@ -167,6 +171,8 @@ def _named(manifest: Manifest) -> Iterator[str]:
         yield from (ranker.shopper_model, ranker.heads_model, ranker.items, ranker.projection)
     if manifest.coldstart is not None:
         yield manifest.coldstart.topics
+    if manifest.search is not None and manifest.search.synonyms:
+        yield manifest.search.synonyms
 
 
 def _verify(file: Path, expected: dict[str, Any]) -> None:

@@ -159,15 +159,15 @@ class Listed:
         return hit
 
 
-def words_leg(query: str, weight: float) -> retriever_pb2.Leg:
-    """Items that hold the words."""
+def words_leg(query: str, weight: float | None) -> retriever_pb2.Leg:
+    """Items that hold the words; without a weight the retriever knows the generation's."""
     return retriever_pb2.Leg(name="words", weight=weight, words=retriever_pb2.WordsLeg(query=query))
 
 
 def vector_leg(
-    name: str, space: types_pb2.Space.ValueType, vector: types_pb2.Vector, weight: float
+    name: str, space: types_pb2.Space.ValueType, vector: types_pb2.Vector, weight: float | None
 ) -> retriever_pb2.Leg:
-    """Items near a vector."""
+    """Items near a vector; without a weight the retriever knows the generation's."""
     return retriever_pb2.Leg(name=name, weight=weight, vector=retriever_pb2.VectorLeg(space=space, vector=vector))
 
 

@@ -68,7 +68,8 @@ class Pipeline:
             share = self._settings.words_weight
             legs = [words_leg(request.query, share)]
             if vector is not None:
-                legs.append(vector_leg("meaning", types_pb2.SPACE_CONTENT, vector, 1 - share))
+                rest = None if share is None else 1 - share
+                legs.append(vector_leg("meaning", types_pb2.SPACE_CONTENT, vector, rest))
             columns = await self._steps.find_something(journey, wanted, legs, wanted.excluded)
             if context is None or context.stage == types_pb2.STAGE_COLD:
                 return Listed.as_retrieved(columns)

@@ -28,8 +28,11 @@ class GatewaySettings(Settings):
     page_ttl_seconds: int = Field(600, ge=1, le=86400, description="How long a ranked list is kept for its next pages.")
     default_seconds: float = Field(2.0, gt=0, le=30, description="Time for an answer whose caller sets no deadline.")
     candidates: int = Field(200, ge=20, le=1000, description="Candidates per answer: all its pages come from them.")
-    words_weight: float = Field(
-        0.5, ge=0, le=1, description="Share of words in the score of a search; the vector has the rest."
+    words_weight: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of words in the score of a search, the vector has the rest; absent: as the bundle states.",
     )
     out_of_stock: bool = Field(False, description="Show items that cannot be sold now.")
     running: int = Field(64, ge=1, le=10000, description="Requests that run at once.")

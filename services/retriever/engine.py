@@ -146,7 +146,7 @@ class Engine:
         loaded = index.load(saved)
         if not 0 < loaded <= self.catalogue.head:
             return None
-        _add_spaces(index, spoken, bundle.generation)
+        _add_generation(index, spoken, bundle.generation)
         for entry in index.info().indexes:
             if entry.generation != bundle.generation:
                 index.drop_generation(entry.generation)
@@ -171,7 +171,7 @@ class Engine:
         """The indexes of all that the catalogue holds, made anew."""
         spoken = self._spoken_by(bundle)
         index = CatalogueIndex(self.settings.threads)
-        _add_spaces(index, spoken, bundle.generation)
+        _add_generation(index, spoken, bundle.generation)
         self._replay(index, 0, spoken.versions)
         return index
 
@@ -248,7 +248,7 @@ class Engine:
             serving = self.index.serving
             self.index = CatalogueIndex(self.settings.threads)
             for generation, spoken in self.generations.held.items():
-                _add_spaces(self.index, spoken, generation)
+                _add_generation(self.index, spoken, generation)
             self.index.set_serving(serving)
             self._saved = 0
         if changes:
@@ -270,7 +270,7 @@ class Engine:
         if dropping := [task for version in _rows_of(spoken) if (task := self._dropping.get(version))]:
             await asyncio.wait(dropping)
         held = {entry.space.version for entry in self.index.info().indexes}
-        _add_spaces(self.index, spoken, generation)
+        _add_generation(self.index, spoken, generation)
         self._follow_spaces()
         try:
             if new := [version for version in spoken.versions if version not in held]:
@@ -375,9 +375,10 @@ class Engine:
         self.index.save(directory)
 
 
-def _add_spaces(index: CatalogueIndex, spoken: Spoken, generation: str) -> None:
+def _add_generation(index: CatalogueIndex, spoken: Spoken, generation: str) -> None:
     for space in spoken.spaces:
         index.add_space(space.space, space.version, space.dim, generation)
+    index.set_rules(generation, spoken.rules)
 
 
 def _rows_of(spoken: Spoken) -> list[str]:

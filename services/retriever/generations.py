@@ -3,10 +3,11 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.domain.bundle import MANIFEST, Bundle, BundleError, read_bundle
+from services.retriever.rules import SearchRules
 from services.retriever.writes import ProfileKey, SpaceKey
 from services.runtime.errors import FailedPrecondition, NotFound, Overloaded
 from services.runtime.telemetry import log
@@ -21,12 +22,14 @@ _FAILED = generations_pb2.GENERATION_STATE_FAILED
 
 @dataclass(frozen=True)
 class Spoken:
-    """What one generation needs of the catalogue: vectors of its spaces, content first, and items told to coldstart."""
+    """What one generation needs of the catalogue: vectors of its spaces, content first, items told to coldstart, and
+    how its searches are scored."""
 
     spaces: tuple[SpaceKey, ...]
     profile: ProfileKey | None = None
     missing: str = ""
     """What the bundle offers and this process cannot serve."""
+    rules: SearchRules = field(default_factory=SearchRules)
 
     @property
     def versions(self) -> list[str]:
@@ -172,7 +175,7 @@ class Generations:
 
 def spoken_by(bundle: Bundle, coldstart: bool, follower: bool) -> Spoken:
     """What a bundle's generation needs, where there is a coldstart to tell or a primary to follow, or neither."""
-    encoder, ranker = bundle.manifest.encoder, bundle.manifest.ranker
+    encoder, ranker, rules = bundle.manifest.encoder, bundle.manifest.ranker, SearchRules.of(bundle)
     content = SpaceKey(types_pb2.SPACE_CONTENT, encoder.space_version, encoder.dim, encoder.template)
     behaviour = None
     if ranker is not None:
@@ -180,9 +183,9 @@ def spoken_by(bundle: Bundle, coldstart: bool, follower: bool) -> Spoken:
         behaviour = SpaceKey(types_pb2.SPACE_BEHAVIOUR, ranker.space_version, ranker.dim, encoder.template)
     if not (coldstart or follower):
         missing = "no behaviour vectors: SOUK_RETRIEVER_COLDSTART is not set" if behaviour else ""
-        return Spoken((content,), missing=missing)
+        return Spoken((content,), missing=missing, rules=rules)
     spaces = (content,) if behaviour is None else (content, behaviour)
-    return Spoken(spaces, None if follower else _profile_of(bundle, content, behaviour))
+    return Spoken(spaces, None if follower else _profile_of(bundle, content, behaviour), rules=rules)
 
 
 def _profile_of(bundle: Bundle, content: SpaceKey, behaviour: SpaceKey | None) -> ProfileKey:

@@ -19,6 +19,7 @@ from services.retriever.dense import Dense
 from services.retriever.lexical import Lexical, Words, words_of
 from services.retriever.popular import Popular
 from services.retriever.requests import check_get_vectors, check_search, check_suggest
+from services.retriever.rules import SearchRules
 from services.retriever.suggest import NO_COMPLETIONS, Suggester
 from services.retriever.view import View
 from souk.retriever.v1 import retriever_pb2
@@ -48,6 +49,7 @@ class CatalogueIndex:
         self._lexical = Lexical()
         self._dense: dict[str, Dense] = {}
         self._generations: dict[str, tuple[str, ...]] = {}
+        self._rules: dict[str, SearchRules] = {}
         self._serving = ""
         self._popular = Popular.of(self._columns.view())
         self._suggester = Suggester()
@@ -116,9 +118,16 @@ class CatalogueIndex:
         """Lets a generation go, with the versions of spaces that belong to no other. Safe to repeat."""
         with self._writing:
             dropped = self._generations.pop(generation, ())
+            self._rules.pop(generation, None)
             needed = {version for versions in self._generations.values() for version in versions}
             for version in set(dropped) - needed:
                 self._dense.pop(version, None)
+            self._publish(self._view.sequence)
+
+    def set_rules(self, generation: str, rules: SearchRules) -> None:
+        """A generation's searches are scored so from now on."""
+        with self._writing:
+            self._rules[generation] = rules
             self._publish(self._view.sequence)
 
     def set_serving(self, generation: str) -> None:
@@ -265,6 +274,7 @@ class CatalogueIndex:
             self._popular,
             {version: dense.view() for version, dense in self._dense.items()},
             dict(self._generations),
+            dict(self._rules),
             self._serving,
         )
 

@@ -13,18 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.domain.search import FIELDS, Bm25f
 from services.domain.words import analyse
 from services.retriever.columns import NOBODY, ColumnsView, pack_texts, unpack_texts
 from services.retriever.growing import Growing
 from services.retriever.order import Mask, Slots, best
 from souk.types.v1 import types_pb2
 
-# Weight of a word by the field it stands in; k1 and b of BM25F (Robertson, Zaragoza, Taylor 2004). Tuned on real
-# queries of an electronics shop.
-FIELDS = ("title", "description", "brand", "attributes", "category")
-WEIGHTS = (3.0, 1.0, 2.0, 0.3, 2.0)
-K1 = 0.4
-B = 0.75
+DEFAULT = Bm25f()
 
 MAX_COUNT = 255
 MAX_LENGTH = 65_535
@@ -91,14 +87,16 @@ class LexicalView:
     totals: tuple[int, ...]
     scratch: threading.local
 
-    def search(self, query: str, mask: Mask, columns: ColumnsView, k: int) -> tuple[Slots, NDArray[np.float32]]:
+    def search(
+        self, query: str, mask: Mask, columns: ColumnsView, k: int, bm25f: Bm25f = DEFAULT
+    ) -> tuple[Slots, NDArray[np.float32]]:
         """The k allowed items that match a query best: slots and scores, best first. One word in common is enough."""
         wanted = [(self.terms[term], count) for term, count in Counter(analyse(query)).items() if term in self.terms]
         sums = self._sums(columns.size)
         touched: list[NDArray[np.int32]] = []
         try:
             for term, count in wanted:
-                slots, scores = self._score(term, mask, columns)
+                slots, scores = self._score(term, mask, columns, bm25f)
                 # A term's slots are distinct, so this adds once for each.
                 touched.append(slots[sums[slots] == 0])
                 sums[slots] += scores * np.float32(count)
@@ -110,7 +108,9 @@ class LexicalView:
         first = best(scores, found, columns.popularity, columns.key, k)
         return found[first], scores[first]
 
-    def _score(self, term: int, mask: Mask, columns: ColumnsView) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _score(
+        self, term: int, mask: Mask, columns: ColumnsView, bm25f: Bm25f
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Allowed slots that hold a term, and its part of the score of each."""
         part = self.base.of(term)
         new = np.flatnonzero(self.log_terms == term)
@@ -119,15 +119,21 @@ class LexicalView:
         allowed = np.flatnonzero(mask[slots])
         slots = slots[allowed]
         weight = np.zeros(len(slots), dtype=np.float32)
-        for field, total in enumerate(self.totals):
+        for field, (total, field_weight) in enumerate(zip(self.totals, bm25f.weights, strict=True)):
+            if not field_weight:
+                continue
             counts = np.concatenate((self.base.counts[field][part], self.log_counts[field][new]))[allowed]
             held = np.flatnonzero(counts)
             if len(held):
                 relative = self.lengths[field][slots[held]] * np.float32(columns.items / total)
-                norm = np.float32(1 - B) + np.float32(B) * relative
-                weight[held] += np.float32(WEIGHTS[field]) * counts[held] / norm
+                norm = np.float32(1 - bm25f.b) + np.float32(bm25f.b) * relative
+                weight[held] += np.float32(field_weight) * counts[held] / norm
+        if not all(bm25f.weights):
+            # An item that holds the word only where it counts for nothing does not match.
+            counted = np.flatnonzero(weight)
+            slots, weight = slots[counted], weight[counted]
         rarity = np.log1p((columns.items - frequency + 0.5) / (frequency + 0.5))
-        return slots, np.float32(rarity) * weight / (np.float32(K1) + weight)
+        return slots, np.float32(rarity) * weight / (np.float32(bm25f.k1) + weight)
 
     def _sums(self, size: int) -> NDArray[np.float32]:
         """This thread's array of zeros, one a slot; given back as zeros."""

@@ -12,6 +12,7 @@ from services.retriever.dense import UNCOVERED, DenseView
 from services.retriever.filters import passing
 from services.retriever.fusion import Found, Fused, fuse
 from services.retriever.order import Mask, Slots, ranked
+from services.retriever.rules import SearchRules
 from services.retriever.view import View
 from services.runtime.errors import FailedPrecondition, NotFound
 from services.runtime.telemetry import StageClock
@@ -32,6 +33,7 @@ class _Search:
 
     view: View
     generation: str
+    rules: SearchRules
     mask: Mask
     depth: int
     exact: bool
@@ -58,6 +60,7 @@ def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.Se
     clock = StageClock()
     columns = view.columns
     generation = view.generation(request.generation)
+    rules = view.rules_of(generation)
     with clock.stage("filter"):
         mask = passing(request.filter if request.HasField("filter") else None, columns)
         allowed = columns.shown_count if mask is columns.shown else int(np.count_nonzero(mask))
@@ -65,7 +68,7 @@ def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.Se
     depth = request.k
     if len(request.legs) > 1:
         depth = max(FUSION_DEPTH * request.k, MIN_FUSION_DEPTH)
-    shared = _Search(view, generation, mask, depth, request.exact, request.effort)
+    shared = _Search(view, generation, rules, mask, depth, request.exact, request.effort)
     answers = []
     for i, leg in enumerate(request.legs):
         kind = leg.WhichOneof("query") or ""
@@ -73,10 +76,10 @@ def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.Se
             answers.append(_LEGS[kind](shared, leg, f"legs[{i}]"))
     with clock.stage("fusion"):
         found = [
-            Found(answer.slots, answer.scores, leg.weight if leg.HasField("weight") else 1.0, _is_cosine(leg))
+            Found(answer.slots, answer.scores, rules.weight_of(leg, request), _is_cosine(leg))
             for leg, answer in zip(request.legs, answers, strict=True)
         ]
-        fused = fuse(found, request.fusion, columns, request.k)
+        fused = fuse(found, rules.fusion_of(request), columns, request.k)
         if len(fused.slots) < request.min_k:
             fused = _filled(fused, shared, request)
         candidates = candidate_columns(fused, [leg.name for leg in request.legs], columns)
@@ -182,10 +185,10 @@ def _by_title(shared: _Search, slot: int, others: Mask) -> _Answer:
     title = columns.table.titles[slot]
     itself = np.zeros_like(others)
     itself[slot] = True
-    _, own = view.words.search(title, itself, columns, 1)
+    _, own = view.words.search(title, itself, columns, 1, shared.rules.bm25f)
     if not len(own):
         return _Answer(np.empty(0, np.int64), np.empty(0, np.float32), "none", vector_missing=True)
-    slots, scores = view.words.search(title, others, columns, shared.depth)
+    slots, scores = view.words.search(title, others, columns, shared.depth, shared.rules.bm25f)
     return _Answer(slots, np.minimum(scores / own[0], 1), "words", vector_missing=True)
 
 
@@ -195,7 +198,8 @@ def _near(shared: _Search, dense: DenseView, query: Float32, mask: Mask) -> _Ans
 
 
 def _words_leg(shared: _Search, leg: retriever_pb2.Leg, path: str) -> _Answer:
-    found = shared.view.words.search(leg.words.query, shared.mask, shared.view.columns, shared.depth)
+    bm25f = shared.rules.bm25f_of(leg.words, f"{path}.words")
+    found = shared.view.words.search(leg.words.query, shared.mask, shared.view.columns, shared.depth, bm25f)
     return _Answer(*found, "words")
 
 

@@ -7,13 +7,17 @@ from services.retriever.columns import ColumnsView
 from services.retriever.dense import DenseView
 from services.retriever.lexical import LexicalView
 from services.retriever.popular import Popular
+from services.retriever.rules import SearchRules
 from services.runtime.errors import FailedPrecondition
 from souk.types.v1 import types_pb2
+
+_DEFAULTS = SearchRules()
 
 
 @dataclass(frozen=True)
 class View:
-    """The indexes after the change `sequence`. `generations` says which version of each space belongs to which."""
+    """The indexes after the change `sequence`. `generations` says which version of each space belongs to which, `rules`
+    how those that state it are searched."""
 
     sequence: int
     columns: ColumnsView
@@ -21,6 +25,7 @@ class View:
     popular: Popular
     spaces: Mapping[str, DenseView]
     generations: Mapping[str, tuple[str, ...]]
+    rules: Mapping[str, SearchRules]
     serving: str
 
     def generation(self, named: str) -> str:
@@ -28,6 +33,10 @@ class View:
         if named and named not in self.generations:
             raise FailedPrecondition(f"generation {named} is not loaded")
         return named or self.serving
+
+    def rules_of(self, generation: str) -> SearchRules:
+        """How a generation's searches are scored."""
+        return self.rules.get(generation, _DEFAULTS)
 
     def space(self, space: types_pb2.Space.ValueType, generation: str) -> DenseView:
         """A generation's vectors of one space. Raises FailedPrecondition if it has none."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.domain.bundle import MANIFEST, Bundle, EncoderManifest, Manifest, read_bundle, write_bundle
+from training.bundle.search import SearchPartError, read_search
 from training.coldstart.card import CARD as COLDSTART_CARD
 from training.coldstart.card import TOPICS, ColdstartCard
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card, ExportError
@@ -19,11 +20,14 @@ class AssembleError(Exception):
     """A bundle cannot be made of what was given; the message says why."""
 
 
-def assemble(encoder: Path, out: Path, ranker: Path | None = None, coldstart: Path | None = None) -> Bundle:
+def assemble(
+    encoder: Path, out: Path, ranker: Path | None = None, coldstart: Path | None = None, search: Path | None = None
+) -> Bundle:
     """Makes the new directory `out` from an exported encoder and what was trained on its content space, all or nothing.
 
-    `encoder` may be a bundle: its encoder is taken as it is. Raises AssembleError, also where a part was trained on
-    another content space, and BundleError when a copied file reads back as another.
+    `encoder` may be a bundle: its encoder is taken as it is. `search` is a file of JSON that says how searches are
+    scored. Raises AssembleError, also where a part was trained on another content space, and BundleError when a copied
+    file reads back as another.
     """
     if out.exists():
         raise AssembleError(f"{out}: exists already; a bundle never changes, name a new directory with --out")
@@ -42,7 +46,12 @@ def assemble(encoder: Path, out: Path, ranker: Path | None = None, coldstart: Pa
             topics = ColdstartCard.read(coldstart / COLDSTART_CARD)
             parts.append(_Part(coldstart, {TOPICS: topics.manifest.topics}, topics.metrics))
             manifest = replace(manifest, coldstart=topics.manifest)
-    except CardError as error:
+        if search is not None:
+            scored, synonyms = read_search(search)
+            if synonyms is not None:
+                parts.append(_Part(synonyms.parent, {synonyms.name: scored.synonyms}, {}))
+            manifest = replace(manifest, search=scored)
+    except (CardError, SearchPartError) as error:
         raise AssembleError(str(error)) from None
     for path, trained in ((ranker, manifest.ranker), (coldstart, manifest.coldstart)):
         content = manifest.encoder.space_version

@@ -15,12 +15,13 @@ def bundle(
     out: Annotated[Path, typer.Option(help="New directory for the bundle.")],
     ranker: Annotated[Path | None, typer.Option(help="What `train ranker` wrote.")] = None,
     coldstart: Annotated[Path | None, typer.Option(help="What `train coldstart` wrote.")] = None,
+    search: Annotated[Path | None, typer.Option(help="JSON that says how searches are scored; else defaults.")] = None,
 ) -> None:
     """Assemble what was trained into one bundle that the services can serve."""
     console = Console()
     try:
         with console.status("copying and sealing"):
-            made = assemble(encoder, out, ranker, coldstart)
+            made = assemble(encoder, out, ranker, coldstart, search)
     except (AssembleError, BundleError) as error:
         console.print(f"[red]refused:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None

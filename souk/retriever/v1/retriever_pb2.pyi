@@ -28,7 +28,7 @@ class _Fusion:
 class _FusionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FUSION_UNSPECIFIED: _Fusion.ValueType  # 0
-    """Not said: CONVEX."""
+    """Not said: CONVEX, and in a search that has both words and vector legs what the generation's bundle states."""
     FUSION_RECIPROCAL_RANK: _Fusion.ValueType  # 1
     """Sum over legs of weight / (60 + rank) (Cormack, Clarke, Buettcher 2009)."""
     FUSION_CONVEX: _Fusion.ValueType  # 2
@@ -40,7 +40,7 @@ class Fusion(_Fusion, metaclass=_FusionEnumTypeWrapper):
     """How scores of several legs become one."""
 
 FUSION_UNSPECIFIED: Fusion.ValueType  # 0
-"""Not said: CONVEX."""
+"""Not said: CONVEX, and in a search that has both words and vector legs what the generation's bundle states."""
 FUSION_RECIPROCAL_RANK: Fusion.ValueType  # 1
 """Sum over legs of weight / (60 + rank) (Cormack, Clarke, Buettcher 2009)."""
 FUSION_CONVEX: Fusion.ValueType  # 2
@@ -97,7 +97,9 @@ class Leg(_message.Message):
     name: _builtins.str
     """How the leg is called in the answer: 1 to 32 bytes, unique in the request."""
     weight: _builtins.float
-    """Its share in the fused score: above 0, finite. Absent: 1."""
+    """Its share in the fused score: above 0, finite. Absent: in a search that has both words and vector legs the share of
+    words that the generation's bundle states (else .5) and, for the vector legs, the rest; in any other 1.
+    """
     @_builtins.property
     def vector(self) -> Global___VectorLeg:
         """Items near a vector."""
@@ -207,20 +209,101 @@ class WordsLeg(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     QUERY_FIELD_NUMBER: _builtins.int
+    BM25F_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """1 to 512 bytes."""
+    @_builtins.property
+    def bm25f(self) -> Global___Bm25f:
+        """How words count. Absent: as the generation's bundle states, else the defaults."""
+
     def __init__(
         self,
         *,
         query: _builtins.str = ...,
+        bm25f: Global___Bm25f | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bm25f", b"bm25f"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25f", b"bm25f", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WordsLeg: _TypeAlias = WordsLeg  # noqa: Y015
+
+@_typing.final
+class Bm25f(_message.Message):
+    """Parameters of BM25F (Robertson, Zaragoza, Taylor 2004). Each that is absent is that of the generation's bundle, else
+    the default. A search by words of only weights 0 finds nothing, so one weight must be above 0.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    BRAND_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    K1_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
+    title: _builtins.float
+    """Weight of a word in the title: 0 to 100. Default 3."""
+    description: _builtins.float
+    """Weight of a word in the description: 0 to 100. Default 1."""
+    brand: _builtins.float
+    """Weight of a word in the brand: 0 to 100. Default 2."""
+    attributes: _builtins.float
+    """Weight of a word in the attributes: 0 to 100. Default .3."""
+    category: _builtins.float
+    """Weight of a word in the category path: 0 to 100. Default 2."""
+    k1: _builtins.float
+    """How soon repeats of a word stop counting: .01 to 10. Default .4."""
+    b: _builtins.float
+    """How much longer fields count less: 0 (not at all) to 1. Default .75."""
+    def __init__(
+        self,
+        *,
+        title: _builtins.float | None = ...,
+        description: _builtins.float | None = ...,
+        brand: _builtins.float | None = ...,
+        attributes: _builtins.float | None = ...,
+        category: _builtins.float | None = ...,
+        k1: _builtins.float | None = ...,
+        b: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attributes", b"_attributes", "_b", b"_b", "_brand", b"_brand", "_category", b"_category", "_description", b"_description", "_k1", b"_k1", "_title", b"_title", "attributes", b"attributes", "b", b"b", "brand", b"brand", "category", b"category", "description", b"description", "k1", b"k1", "title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attributes", b"_attributes", "_b", b"_b", "_brand", b"_brand", "_category", b"_category", "_description", b"_description", "_k1", b"_k1", "_title", b"_title", "attributes", b"attributes", "b", b"b", "brand", b"brand", "category", b"category", "description", b"description", "k1", b"k1", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__attributes: _TypeAlias = _typing.Literal["attributes"]  # noqa: Y015
+    _WhichOneofArgType__attributes: _TypeAlias = _typing.Literal["_attributes", b"_attributes"]  # noqa: Y015
+    _WhichOneofReturnType__b: _TypeAlias = _typing.Literal["b"]  # noqa: Y015
+    _WhichOneofArgType__b: _TypeAlias = _typing.Literal["_b", b"_b"]  # noqa: Y015
+    _WhichOneofReturnType__brand: _TypeAlias = _typing.Literal["brand"]  # noqa: Y015
+    _WhichOneofArgType__brand: _TypeAlias = _typing.Literal["_brand", b"_brand"]  # noqa: Y015
+    _WhichOneofReturnType__category: _TypeAlias = _typing.Literal["category"]  # noqa: Y015
+    _WhichOneofArgType__category: _TypeAlias = _typing.Literal["_category", b"_category"]  # noqa: Y015
+    _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
+    _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__k1: _TypeAlias = _typing.Literal["k1"]  # noqa: Y015
+    _WhichOneofArgType__k1: _TypeAlias = _typing.Literal["_k1", b"_k1"]  # noqa: Y015
+    _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
+    _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__attributes) -> _WhichOneofReturnType__attributes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__b) -> _WhichOneofReturnType__b | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__brand) -> _WhichOneofReturnType__brand | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__category) -> _WhichOneofReturnType__category | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__k1) -> _WhichOneofReturnType__k1 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
+
+Global___Bm25f: _TypeAlias = Bm25f  # noqa: Y015
 
 @_typing.final
 class IdsLeg(_message.Message):

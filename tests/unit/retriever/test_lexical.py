@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.domain.search import FIELDS, Bm25f
 from services.domain.words import analyse
 from services.retriever import lexical
 from services.retriever.columns import Columns
-from services.retriever.lexical import K1, WEIGHTS, B, Lexical, merge, words_of
+from services.retriever.lexical import DEFAULT, Lexical, merge, words_of
 from souk.types.v1 import types_pb2
 from tests.unit.retriever.items import make_item
 
@@ -38,13 +39,13 @@ class Shelf:
         view = self.words.view()
         self.words.swap(merge(view, self.columns.view()), view)
 
-    def find(self, query: str, k: int = 10) -> dict[str, float]:
+    def find(self, query: str, k: int = 10, by: Bm25f = DEFAULT) -> dict[str, float]:
         columns = self.columns.view()
-        slots, scores = self.words.view().search(query, columns.shown, columns, k)
+        slots, scores = self.words.view().search(query, columns.shown, columns, k, by)
         return {self.columns.ids[slot]: score for slot, score in zip(slots.tolist(), scores.tolist(), strict=True)}
 
 
-def bm25f(items: list[types_pb2.Item], query: str) -> dict[str, float]:
+def bm25f(items: list[types_pb2.Item], query: str, by: Bm25f = DEFAULT) -> dict[str, float]:
     """The formula, item by item."""
     fields = {}
     for item in items:
@@ -58,11 +59,12 @@ def bm25f(items: list[types_pb2.Item], query: str) -> dict[str, float]:
         rarity = math.log(1 + (len(items) - len(holders) + 0.5) / (len(holders) + 0.5))
         for item_id in holders:
             weight = sum(
-                WEIGHTS[f] * text.count(term) / (1 - B + B * len(text) / means[f])
+                by.weights[f] * text.count(term) / (1 - by.b + by.b * len(text) / means[f])
                 for f, text in enumerate(fields[item_id])
                 if term in text
             )
-            scores[item_id] = scores.get(item_id, 0.0) + repeats * rarity * weight / (K1 + weight)
+            if weight:
+                scores[item_id] = scores.get(item_id, 0.0) + repeats * rarity * weight / (by.k1 + weight)
     return scores
 
 
@@ -86,10 +88,19 @@ def items(draw: st.DrawFn) -> types_pb2.Item:
 steps = st.lists(st.one_of(items(), st.integers(0, 7), st.just("merge")), max_size=25)
 
 
+weights = st.tuples(*[st.sampled_from([0.0, 0.5, 3.0])] * 5).filter(any)
+parameters = st.just(DEFAULT) | st.builds(
+    lambda weights, k1, b: Bm25f(**dict(zip(FIELDS, weights, strict=True)), k1=k1, b=b),
+    weights,
+    st.floats(0.1, 2),
+    st.floats(0, 1),
+)
+
+
 @settings(max_examples=150, deadline=None)
-@given(steps, words)
+@given(steps, words, parameters)
 def test_scores_are_those_of_the_formula_over_what_is_held(
-    script: list[types_pb2.Item | int | str], query: str
+    script: list[types_pb2.Item | int | str], query: str, by: Bm25f
 ) -> None:
     shelf = Shelf()
     for step in script:
@@ -99,11 +110,11 @@ def test_scores_are_those_of_the_formula_over_what_is_held(
             shelf.remove(f"i{step}")
         else:
             shelf.merge()
-    expected = bm25f(list(shelf.held.values()), query)
-    before = shelf.find(query)
+    expected = bm25f(list(shelf.held.values()), query, by)
+    before = shelf.find(query, by=by)
     assert before == pytest.approx(expected, rel=1e-4)
     shelf.merge()
-    assert shelf.find(query) == before
+    assert shelf.find(query, by=by) == before
 
 
 def test_what_is_written_during_a_merge_is_not_lost() -> None:

@@ -107,3 +107,24 @@ def test_a_ranker_without_a_file_is_refused(encoder: Path, tmp_path: Path, name:
     with pytest.raises(AssembleError, match=name):
         assemble(encoder, tmp_path / "bundle", ranker)
     assert not list(tmp_path.glob(".bundle*"))
+
+
+def test_how_searches_are_scored_changes_no_space(encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "same.txt").write_text("tv, television\n")
+    search = tmp_path / "search.json"
+    search.write_text('{"words_weight": 0.7, "synonyms": "same.txt"}')
+    plain, made = assemble(encoder, tmp_path / "plain"), assemble(encoder, tmp_path / "scored", search=search)
+    assert made == read_bundle(tmp_path / "scored")
+    assert made.manifest.search is not None
+    assert made.manifest.search.words_weight == 0.7
+    assert (made.path / made.manifest.search.synonyms).read_text() == "tv, television\n"
+    assert made.generation != plain.generation
+    assert made.manifest.encoder == plain.manifest.encoder
+
+
+def test_a_search_part_that_makes_no_sense_is_refused_and_nothing_is_left(encoder: Path, tmp_path: Path) -> None:
+    search = tmp_path / "search.json"
+    search.write_text('{"words_weight": 7}')
+    with pytest.raises(AssembleError, match=r"search\.json: words_weight: 7; it must be 0 to 1"):
+        assemble(encoder, tmp_path / "bundle", search=search)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["encoder", "search.json"]
