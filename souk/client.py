@@ -273,6 +273,12 @@ class Client:
         request = retriever_pb2.SearchRequest(legs=[leg], k=k, filter=filter, exact=exact)
         return (await self._call(self._retriever.Search, request, timeout)).candidates
 
+    async def retrieve(
+        self, request: retriever_pb2.SearchRequest, *, timeout: float | None = None
+    ) -> retriever_pb2.SearchResponse:
+        """Candidates of any legs, from the retriever itself (see Retriever.Search)."""
+        return await self._call(self._retriever.Search, request, timeout)
+
     async def encoder_info(self, *, timeout: float | None = None) -> embedder_pb2.GetInfoResponse:
         """What the embedder serves."""
         return await self._call(self._embedder.GetInfo, embedder_pb2.GetInfoRequest(), timeout)
@@ -404,6 +410,7 @@ class SyncClient:
     embed = _sync(Client.embed)
     vectors = _sync(Client.vectors)
     nearest = _sync(Client.nearest)
+    retrieve = _sync(Client.retrieve)
     encoder_info = _sync(Client.encoder_info)
     catalogue_info = _sync(Client.catalogue_info)
     shopper = _sync(Client.shopper)

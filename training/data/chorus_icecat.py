@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def _load_products(path: Path, writer: DatasetWriter) -> set[str]:
     batch: list[dict[str, Any]] = []
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
-            item = _item(json.loads(line), writer)
+            item = item_of(json.loads(line), lambda reason: writer.drop("attributes", reason, 1))
             try:
                 check_item(item, "item")
             except Invalid as invalid:
@@ -63,18 +64,23 @@ def _load_products(path: Path, writer: DatasetWriter) -> set[str]:
     return known
 
 
-def _item(product: dict[str, Any], writer: DatasetWriter) -> types_pb2.Item:
+def item_of(product: dict[str, Any], drop: Callable[[str], None]) -> types_pb2.Item:
+    """The item of one row of the products file; `drop` is told why an attribute was left out.
+
+    Only id and title must be there. Raises TypeError or ValueError where a value is of another type than in the source.
+    """
     item = types_pb2.Item(
         id=product["id"],
         revision=1,
         title=product["title"],
-        description=product.get("short_description", ""),
-        brand=product["supplier"],
-        price=product["price"] / 100,
-        currency="USD",
-        image_url=product["img_high"],
+        description=product.get("short_description") or "",
+        brand=product.get("supplier") or "",
+        image_url=product.get("img_high") or "",
     )
-    item.created_at.FromJsonString(product["date_released"])
+    if product.get("price") is not None:
+        item.price, item.currency = product["price"] / 100, "USD"
+    if product.get("date_released"):
+        item.created_at.FromJsonString(product["date_released"])
     kind = str(product.get("attr_t_product_type", "")).replace(">", "/").strip()
     # One product type in the source is a number, which names nothing.
     if kind and not kind.isdigit():
@@ -83,14 +89,15 @@ def _item(product: dict[str, Any], writer: DatasetWriter) -> types_pb2.Item:
     kinds = ("attr_t_", "attr_n_", "attr_b_")
     named = [_attribute(name, product[name]) for kind in kinds for name in product if name.startswith(kind)]
     seen: set[str] = set()
-    for name, text in [("model", product["name"]), ("ean", product["ean"][0] if product["ean"] else ""), *named]:
+    codes = [("model", product.get("name") or ""), ("ean", (product.get("ean") or [""])[0])]
+    for name, text in [*codes, *named]:
         values = _values(text)
         if not values or len(name.encode()) > _MAX_NAME_BYTES:
-            writer.drop("attributes", "empty, or a name or value over its limit", 1)
+            drop("empty, or a name or value over its limit")
         elif len(seen) == _MAX_ATTRIBUTES:
-            writer.drop("attributes", "beyond the 64 of an item", 1)
+            drop("beyond the 64 of an item")
         elif name in seen:
-            writer.drop("attributes", "name seen before in the item", 1)
+            drop("name seen before in the item")
         else:
             seen.add(name)
             item.attributes.add(name=name, values=values)

@@ -1,52 +1,86 @@
-"""`python -m training evaluate`: how good a running shop is."""
+"""`python -m training evaluate`: how good search and ranking are."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from souk import SyncClient
-from souk.dataset import read_judgements
-from training.evaluate.metrics import by_query
-from training.evaluate.search import evaluate, popular, summary
+from training.evaluate.metrics import RULES
 
-app = typer.Typer(help="How good a running shop is.", no_args_is_help=True)
+app = typer.Typer(help="How good search and ranking are.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """How good a running shop is."""
+    """How good search and ranking are."""
 
 
 @app.command("search")
 def search(
-    dataset: Annotated[Path, typer.Argument(help="A dataset with judgements, the one that the shop was filled with.")],
-    shop: Annotated[str, typer.Option(envvar="SOUK_SHOP", help="host:port of the gateway.")] = "127.0.0.1:7100",
-    limit: Annotated[int, typer.Option(help="At most so many queries of each kind; 0: all.", min=0)] = 0,
+    data: Annotated[Path | None, typer.Option(help="A canonical dataset with judgements.")] = None,
+    products: Annotated[Path | None, typer.Option(help="Instead of --data: products in CSV, JSONL or Parquet.")] = None,
+    judgements: Annotated[Path | None, typer.Option(help="CSV or JSONL: query, item_id, grade (0 to 3).")] = None,
+    bundle: Annotated[Path, typer.Option(help="The bundle to serve.")] = Path(".souk/bundle"),
+    out: Annotated[Path | None, typer.Option(help="Where the report goes. Default: beside the catalogue.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON and nothing else.")] = False,
 ) -> None:
-    """nDCG@10 of the search as it is served, queries in ASCII and others apart."""
-    grades = by_query(read_judgements(dataset))
-    table = Table("queries", "nDCG@10", "±", "condensed", "first ten judged", "popularity", box=None)
-    with SyncClient(shop) as client:
-        for name, chosen in (("latin", str.isascii), ("other", lambda query: not query.isascii())):
-            group = {query: judged for query, judged in grades.items() if chosen(query)}
-            if limit:
-                group = dict(list(group.items())[:limit])
-            if group:
-                asked = track(evaluate(client, group), f"{name} queries", total=len(group))
-                found = summary(list(asked))
-                table.add_row(
-                    f"{found.queries} {name}",
-                    f"{found.as_zero:.3f}",
-                    f"{found.interval:.3f}",
-                    f"{found.condensed:.3f}",
-                    f"{found.judged:.3f}",
-                    f"{popular(client, group):.3f}",
-                )
-    Console().print(table)
+    """Search as it is served, against words alone, on judged queries.
+
+    Runs the real processes on a catalogue of their own under .souk/evaluate. It is kept for the next time; killed and
+    run again, the command goes on where it was.
+    """
+    # Imported here: matplotlib takes a second, and --help should not.
+    from training.evaluate.judged import Judged, read_dataset, read_files
+    from training.evaluate.report import write_report
+    from training.evaluate.search import measure_search
+    from training.evaluate.stack import Stack
+    from training.train_cli import refusals
+
+    def read() -> Judged:
+        if data is not None and products is None and judgements is None:
+            return read_dataset(data)
+        if data is None and products is not None and judgements is not None:
+            return read_files(products, judgements)
+        raise ValueError("give --data, or --products and --judgements")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with refusals():
+        judged = read()
+        with Stack(judged.items, bundle) as stack, Progress(*columns, console=Console(stderr=True)) as progress:
+            stack.fill(progress)
+            task = progress.add_task("queries", total=len(judged.grades))
+            measures = measure_search(stack.client, judged.grades, lambda: progress.advance(task))
+        facts: dict[str, Any] = {
+            "data": judged.name,
+            "items": len(judged.items),
+            "queries_without_relevant_item": judged.without_relevant,
+            "generation": stack.bundle.generation,
+            "space_version": stack.bundle.manifest.encoder.space_version,
+            "degraded": dict(measures.degraded),
+        }
+        out = out or stack.home / "report"
+        write_report(out, f"Search on {judged.name}", facts, measures)
+    if as_json:
+        typer.echo((out / "report.json").read_text(), nl=False)
+        return
+    console = Console()
+    names = list(next(iter(measures.systems.values())))
+    table = Table("system", *names, box=None)
+    for system, values in measures.systems.items():
+        table.add_row(system, *(f"{values[name].mean():.3f}" for name in names))
+    console.print(table)
+    for rule in RULES:
+        gain = measures.gain(f"ndcg@10_{rule}")
+        console.print(
+            f"hybrid over bm25, nDCG@10 {rule}: {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}), "
+            f"p = {gain.p_value:.4f}",
+            highlight=False,
+        )
+    console.print(f"{len(judged.grades)} queries, {judged.without_relevant} without a relevant item left out -> {out}")
+    console.print(f"next: python -m training tune search --data DATA --bundle {bundle} --out search.json")
 
 
 @app.command("ranking")

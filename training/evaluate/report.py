@@ -1,0 +1,133 @@
+"""What an evaluation of search leaves on disk: numbers, a table by query, a picture, and a page of all that."""
+
+import base64
+import csv
+import json
+import os
+import tempfile
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from training.evaluate.bootstrap import interval
+from training.evaluate.metrics import RULES
+from training.evaluate.search import Measures
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt
+
+_RULE_NAMES = {"as_zero": "unjudged as not relevant", "condensed": "judged items alone"}
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; }
+table { border-collapse: collapse; margin: 1em 0; }
+th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; }
+"""
+
+
+def write_report(out: Path, title: str, facts: dict[str, Any], measures: Measures) -> None:
+    """Writes report.json, queries.csv, report.png and report.html into the directory `out`, over older ones.
+
+    `facts` are what was measured and how, by name. report.json holds them with `Measures.to_json`, also by script.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _replace(out / "report.json", json.dumps(_numbers(facts, measures), indent=1, ensure_ascii=False) + "\n")
+    _write_queries(out / "queries.csv", measures)
+    _draw(out / "report.png", measures)
+    _replace(out / "report.html", _page(title, facts, measures, (out / "report.png").read_bytes()))
+
+
+def _numbers(facts: dict[str, Any], measures: Measures) -> dict[str, Any]:
+    scripts = {script: part.to_json() for script, part in measures.by_script().items()}
+    return facts | measures.to_json() | {"by_script": scripts}
+
+
+def _write_queries(file: Path, measures: Measures) -> None:
+    """One row a query: every measure of every system."""
+    with file.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.writer(lines)
+        columns = [(system, name) for system, values in measures.systems.items() for name in values]
+        writer.writerow(["query", *(f"{system}.{name}" for system, name in columns)])
+        for i, query in enumerate(measures.queries):
+            writer.writerow([query, *(f"{measures.systems[system][name][i]:.4f}" for system, name in columns)])
+
+
+def _draw(file: Path, measures: Measures) -> None:
+    """Left: nDCG@10 of every system with its 95% interval. Right: what hybrid gains over bm25, query by query."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=(2, 3))
+    places = np.arange(len(measures.systems))
+    for side, rule in enumerate(RULES):
+        values = [systems[f"ndcg@10_{rule}"] for systems in measures.systems.values()]
+        means = np.array([one.mean() for one in values])
+        beyond = np.array([interval(one) for one in values]).T
+        left.bar(
+            places + (side - 0.5) * 0.4,
+            means,
+            0.36,
+            yerr=np.abs(beyond - means),
+            capsize=3,
+            label=_RULE_NAMES[rule],
+        )
+        gains = measures.systems["hybrid"][f"ndcg@10_{rule}"] - measures.systems["bm25"][f"ndcg@10_{rule}"]
+        right.plot(np.sort(gains)[::-1], label=_RULE_NAMES[rule])
+    left.set_xticks(places, list(measures.systems))
+    left.set_ylim(0, 1)
+    left.set_ylabel("nDCG@10, mean and 95% interval")
+    left.legend(loc="lower right", fontsize="small")
+    right.axhline(0, color="grey", linewidth=0.8)
+    right.set_xlabel("queries, each line in its own order")
+    right.set_ylabel("gain of hybrid over bm25, nDCG@10")
+    right.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def _page(title: str, facts: dict[str, Any], measures: Measures, picture: bytes) -> str:
+    names = list(next(iter(measures.systems.values())))
+    groups = {"all queries": measures} | {f"in {script}": part for script, part in measures.by_script().items()}
+    if len(groups) == 2:
+        del groups[next(reversed(groups))]
+    rows = [
+        [f"{system}, {group} ({len(part.queries)})", *(f"{part.systems[system][name].mean():.3f}" for name in names)]
+        for group, part in groups.items()
+        for system in part.systems
+    ]
+    gains = []
+    for rule in RULES:
+        gain = measures.gain(f"ndcg@10_{rule}")
+        numbers = (f"{gain.mean:+.3f}", f"{gain.low:+.3f} to {gain.high:+.3f}", f"{gain.p_value:.4f}")
+        gains.append([_RULE_NAMES[rule], *numbers])
+    by_query = [
+        [query, *(f"{values[f'ndcg@10_{rule}'][i]:.3f}" for values in measures.systems.values() for rule in RULES)]
+        for i, query in enumerate(measures.queries)
+    ]
+    columns = [f"{system}, {_RULE_NAMES[rule]}" for system in measures.systems for rule in RULES]
+    image = base64.b64encode(picture).decode()
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head><body>\n<h1>{escape(title)}</h1>\n"
+        f"{_table(['', ''], [[name, str(value)] for name, value in facts.items()])}\n"
+        f"<h2>Means</h2>\n{_table(['system', *names], rows)}\n"
+        f"<h2>Hybrid against BM25F alone: gain in nDCG@10, paired bootstrap</h2>\n"
+        f"{_table(['unjudged items', 'gain', '95% interval', 'p-value'], gains)}\n"
+        f'<p><img alt="nDCG@10 by system; gain by query" src="data:image/png;base64,{image}"></p>\n'
+        f"<h2>nDCG@10 by query</h2>\n{_table(['query', *columns], by_query)}\n</body></html>\n"
+    )
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+
+
+def _replace(file: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as draft:
+        draft.write(text)
+    os.chmod(draft.name, 0o644)
+    os.replace(draft.name, file)
