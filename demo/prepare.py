@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 # Small enough to be up within minutes on two cores.
-_GENERATE = ("generate", "--items", "4000", "--shoppers", "1500", "--seed", "7")
+_GENERATE = ("generate", "--items", "3000", "--shoppers", "1500", "--seed", "7")
 # Where every other command looks for it, too.
 _ENCODER, _BUNDLE = Path(".souk/encoder"), Path(".souk/bundle")
 _LOADERS = {"online_retail_ii": "online-retail", "chorus_icecat": "chorus-icecat"}
