@@ -8,6 +8,7 @@ from training.data.cli import export_events, generate
 from training.encoder.cli import app as encoder
 from training.evaluate.cli import app as evaluate
 from training.train_cli import app as train
+from training.tune.cli import app as tune
 
 app = typer.Typer(help="Souk's offline side: data, models, bundles.", no_args_is_help=True)
 app.command()(generate)
@@ -16,4 +17,5 @@ app.command()(bundle)
 app.add_typer(data, name="data")
 app.add_typer(encoder, name="encoder")
 app.add_typer(train, name="train")
+app.add_typer(tune, name="tune")
 app.add_typer(evaluate, name="evaluate")

@@ -15,8 +15,9 @@ from souk.types.v1 import types_pb2
 from training.evaluate.bootstrap import Difference, paired_bootstrap
 from training.evaluate.metrics import RULES, measure, ndcg
 
-DEPTH = 100
-"""Items asked for a query."""
+DEPTH = 200
+"""Items asked for a query: all that the gateway holds ready for the pages of an answer, as it is set by default."""
+_PAGE = 100
 _SECONDS = 30.0
 
 
@@ -71,15 +72,9 @@ def measure_search(shop: SyncClient, grades: Mapping[str, Mapping[str, int]], to
     measured: dict[str, list[dict[str, float]]] = {"bm25": [], "dense": [], "hybrid": []}
     degraded: Counter[str] = Counter()
     for query, judged in grades.items():
-        answer = shop.search(query, page_size=DEPTH, timeout=_SECONDS)
-        for one in answer.info.degradations:
-            reason = types_pb2.DegradationReason.Name(one.reason).removeprefix("DEGRADATION_REASON_")
-            degraded[f"{one.stage}: {reason}"] += 1
-        ranked = {
-            "bm25": by_words(shop, query),
-            "dense": by_meaning(shop, query),
-            "hybrid": [hit.item_id for hit in answer.hits],
-        }
+        served, substitutes = by_gateway(shop, query)
+        degraded.update(substitutes)
+        ranked = {"bm25": by_words(shop, query), "dense": by_meaning(shop, query), "hybrid": served}
         for name, ids in ranked.items():
             measured[name].append(measure(ids, judged))
         told()
@@ -102,10 +97,27 @@ def by_meaning(shop: SyncClient, query: str) -> list[str]:
     return list(shop.nearest(embedded.vectors[0], DEPTH, filter=filters.in_stock(), timeout=_SECONDS).id)
 
 
+def by_gateway(shop: SyncClient, query: str) -> tuple[list[str], set[str]]:
+    """What is served, over all pages, and which substitutes had a part in it, as "stage: REASON"."""
+    ids: list[str] = []
+    substitutes: set[str] = set()
+    token = ""
+    while len(ids) < DEPTH:
+        answer = shop.search(query, page_size=_PAGE, page_token=token, timeout=_SECONDS)
+        ids += [hit.item_id for hit in answer.hits]
+        for one in answer.info.degradations:
+            reason = types_pb2.DegradationReason.Name(one.reason).removeprefix("DEGRADATION_REASON_")
+            substitutes.add(f"{one.stage}: {reason}")
+        token = answer.info.next_page_token
+        if not token:
+            break
+    return ids, substitutes
+
+
 def as_served(shop: SyncClient, grades: Mapping[str, Mapping[str, int]]) -> Iterator[dict[str, float]]:
     """The measures of the gateway's answers, query by query."""
     for query, judged in grades.items():
-        yield measure([hit.item_id for hit in shop.search(query, page_size=DEPTH, timeout=_SECONDS).hits], judged)
+        yield measure(by_gateway(shop, query)[0], judged)
 
 
 def popular(shop: SyncClient, grades: Mapping[str, Mapping[str, int]]) -> float:

@@ -1,0 +1,1 @@
+"""Settings of search chosen on judged queries, by cross-validation over the queries."""

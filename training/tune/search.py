@@ -1,0 +1,148 @@
+"""How searches are best scored on judged queries: BM25F alone and with vectors, tried equally often, and what of it
+holds on queries that had no part in the choice."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.domain.search import Bm25f, SearchManifest
+from souk import SyncClient, filters
+from souk.embedder.v1 import embedder_pb2
+from souk.retriever.v1 import retriever_pb2
+from training.evaluate.bootstrap import paired_bootstrap
+from training.evaluate.metrics import RULES, condensed_ndcg, ndcg
+from training.tune.folds import FOLDS, fold_of, query_key
+from training.tune.fusion import CANDIDATES, DEPTH, Leg, fuse
+from training.tune.trials import Trial, draw_bm25f, draw_trials
+
+_SECONDS = 30.0
+
+Reached = NDArray[np.float64]
+"""nDCG@10 under both rules: float64 (queries, 2), in the order of RULES."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the folds chose of a list of trials.
+
+    `reached`: every query scored by the trial that was best on the other folds. `by_fold`: that trial of each fold.
+    `best`: the best on all queries. `defaults`: what the first trial, the defaults, reached.
+    """
+
+    reached: Reached
+    by_fold: list[int]
+    best: int
+    defaults: Reached
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The outcome of tuning: the search part to serve, and what it was chosen from."""
+
+    queries: list[str]
+    bm25f: list[Bm25f]
+    trials: list[Trial]
+    bm25: Chosen
+    hybrid: Chosen
+
+    @property
+    def manifest(self) -> SearchManifest:
+        """The way of scoring that was best on all queries."""
+        return _manifest(self.bm25f, self.trials[self.hybrid.best])
+
+    def to_json(self) -> dict[str, object]:
+        """Out-of-fold means, what each fold chose, the folds as hashes, and hybrid against BM25F tuned as often."""
+        said: dict[str, object] = {"queries": len(self.queries), "trials": len(self.trials)}
+        for name, chosen in (("bm25", self.bm25), ("hybrid", self.hybrid)):
+            said[name] = _means(chosen.reached)
+            said[f"{name}_defaults"] = _means(chosen.defaults)
+        for column, rule in enumerate(RULES):
+            gain = paired_bootstrap(self.hybrid.reached[:, column], self.bm25.reached[:, column])
+            said[f"gain_{rule}"] = {"mean": gain.mean, "low": gain.low, "high": gain.high}
+            said[f"p_value_{rule}"] = gain.p_value
+        said["bm25_chosen"] = [asdict(self.bm25f[trial]) for trial in self.bm25.by_fold]
+        said["hybrid_chosen"] = [asdict(_manifest(self.bm25f, self.trials[one])) for one in self.hybrid.by_fold]
+        said["folds"] = {query_key(query): fold_of(query) for query in self.queries}
+        return said
+
+
+def tune_search(
+    shop: SyncClient,
+    items: Sequence[str],
+    grades: Mapping[str, Mapping[str, int]],
+    count: int,
+    seed: int,
+    told: Callable[[], None],
+) -> Tuned:
+    """Tries `count` ways of scoring by words alone and as many by words and vectors, on the shop that runs.
+
+    items: the ids it holds. grades: by item for every query. `told` is called after each search for words, `count`
+    times the queries in all. Raises ValueError where a fold has no query, and grpc.aio.AioRpcError.
+    """
+    queries = list(grades)
+    folds = np.array([fold_of(query) for query in queries])
+    if len(set(folds.tolist())) < FOLDS:
+        raise ValueError(f"judgements: {len(queries)} queries; too few for {FOLDS} folds with one each")
+    place = {item_id: i for i, item_id in enumerate(items)}
+    bm25f, trials = draw_bm25f(count, seed), draw_trials(count, seed)
+    alone = np.empty((count, len(queries), len(RULES)))
+    together = np.empty_like(alone)
+    for row, query in enumerate(queries):
+        meaning = _meaning(shop, query, place)
+        words = []
+        for parameters in bm25f:
+            words.append(_words(shop, query, parameters, place))
+            told()
+        for number, leg in enumerate(words):
+            alone[number, row] = _reached(leg.items[:CANDIDATES], items, grades[query])
+        for number, trial in enumerate(trials):
+            fused = fuse(words[trial.words], meaning, trial.words_weight, trial.fusion)
+            together[number, row] = _reached(fused, items, grades[query])
+    return Tuned(queries, bm25f, trials, choose(alone, folds), choose(together, folds))
+
+
+def choose(reached: NDArray[np.float64], folds: NDArray[np.int64]) -> Chosen:
+    """What cross-validation chooses by the mean of both rules.
+
+    reached: float64 (trials, queries, 2); folds: int64 (queries,), the fold of each query.
+    """
+    held_out = np.empty_like(reached[0])
+    by_fold = []
+    for fold in range(FOLDS):
+        others = folds != fold
+        by_fold.append(int(reached[:, others].mean(axis=(1, 2)).argmax()))
+        held_out[~others] = reached[by_fold[-1], ~others]
+    return Chosen(held_out, by_fold, int(reached.mean(axis=(1, 2)).argmax()), reached[0])
+
+
+def _manifest(bm25f: Sequence[Bm25f], trial: Trial) -> SearchManifest:
+    return SearchManifest(bm25f[trial.words], trial.words_weight, trial.fusion)
+
+
+def _means(reached: Reached) -> dict[str, float]:
+    return {f"ndcg@10_{rule}": float(reached[:, column].mean()) for column, rule in enumerate(RULES)}
+
+
+def _reached(found: NDArray[np.int64], items: Sequence[str], grades: Mapping[str, int]) -> tuple[float, float]:
+    ranked = [items[place] for place in found.tolist()]
+    return ndcg(ranked, grades), condensed_ndcg(ranked, grades)
+
+
+def _words(shop: SyncClient, query: str, bm25f: Bm25f, place: Mapping[str, int]) -> Leg:
+    parameters = retriever_pb2.Bm25f(**asdict(bm25f))
+    words = retriever_pb2.WordsLeg(query=query, bm25f=parameters)
+    leg = retriever_pb2.Leg(name="words", words=words)
+    request = retriever_pb2.SearchRequest(legs=[leg], k=DEPTH, filter=filters.in_stock())
+    found = shop.retrieve(request, timeout=_SECONDS).candidates
+    return Leg(np.array([place[one] for one in found.id], np.int64), np.array(found.score, np.float64))
+
+
+def _meaning(shop: SyncClient, query: str, place: Mapping[str, int]) -> Leg:
+    """Nothing where the encoder cannot read the query, as in serving."""
+    embedded = shop.embed([query], role=embedder_pb2.ROLE_QUERY, timeout=_SECONDS)
+    if not embedded.readings[0].covered:
+        return Leg(np.empty(0, np.int64), np.empty(0))
+    found = shop.nearest(embedded.vectors[0], DEPTH, filter=filters.in_stock(), timeout=_SECONDS)
+    return Leg(np.array([place[one] for one in found.id], np.int64), np.array(found.score, np.float64))
