@@ -18,6 +18,7 @@ from services.retriever.follower import Follower
 from services.retriever.generations import Generations, Spoken, spoken_by
 from services.retriever.index import CatalogueIndex
 from services.retriever.profiles import ProfileWorker
+from services.retriever.serving import begin_with, note_serving
 from services.retriever.settings import RetrieverSettings
 from services.retriever.worker import VectorWorker
 from services.retriever.writes import Transaction
@@ -26,6 +27,7 @@ from services.runtime.admission import Admission
 from services.runtime.errors import FailedPrecondition, SoukError, Unavailable
 from services.runtime.telemetry import log
 from souk.retriever.v1 import admin_pb2
+from souk.types.v1 import generations_pb2
 
 _UPKEEP_SECONDS = 1.0
 _REPLAY_CHANGES = 5_000
@@ -120,9 +122,11 @@ class Engine:
     def _open(self) -> Bundle:
         """Blocking: everything that `start` does before the loop is needed."""
         settings = self.settings
-        bundle = read_bundle(settings.bundle)
+        configured = read_bundle(settings.bundle)
+        self._configured = configured.generation
         if settings.restore is not None:
             snapshots.restore(settings.restore, settings.data)
+        bundle = begin_with(settings.data, configured)
         self.catalogue = Catalogue(settings.data, settings.max_queued_items)
         try:
             self.index = self._saved_index(bundle) or self._made_index(bundle)
@@ -334,6 +338,12 @@ class Engine:
                     pass
         except SoukError as error:  # They stay, unused, until the spaces are prepared and retired again.
             log.warning("vectors of a retired space could not be removed", space_version=version, problem=str(error))
+
+    async def switch(self, generation: str) -> generations_pb2.Generation:
+        """Makes a ready generation the one that serves, also after a restart. Raises FailedPrecondition, OSError."""
+        switched = self.generations.switch(generation)
+        await asyncio.to_thread(note_serving, self.settings.data, self._configured, generation, Path(switched.bundle))
+        return switched
 
     def _serve(self, generation: str) -> None:
         self.index.set_serving(generation)

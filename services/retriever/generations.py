@@ -25,6 +25,7 @@ class Spoken:
     """What one generation needs of the catalogue: vectors of its spaces, content first, items told to coldstart, and
     how its searches are scored."""
 
+    bundle: Path
     spaces: tuple[SpaceKey, ...]
     profile: ProfileKey | None = None
     missing: str = ""
@@ -76,7 +77,7 @@ class Generations:
     def begin(self, bundle: Bundle) -> Spoken:
         """The generation that serves from the start, whose spaces the indexes hold already."""
         self.serving = bundle.generation
-        return self._hold(bundle)
+        return self._hold(bundle, self._speak(bundle))
 
     async def prepare(self, path: Path, expected: str) -> generations_pb2.Generation:
         """Loads a bundle's generation, or waits for it where it is being loaded.
@@ -89,11 +90,12 @@ class Generations:
         if generation not in self._held:
             try:
                 bundle = await asyncio.to_thread(read_bundle, path)
+                spoken = await asyncio.to_thread(self._speak, bundle)
             except BundleError as error:
                 self._failed = {generation: str(error)}
                 raise FailedPrecondition(str(error)) from None
             if generation not in self._held:  # Else another caller was quicker.
-                self._load(bundle)
+                self._load(bundle, spoken)
         if task := self._loading.get(generation):
             try:
                 await asyncio.shield(task)
@@ -137,12 +139,12 @@ class Generations:
             task.cancel()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
 
-    def _load(self, bundle: Bundle) -> None:
+    def _load(self, bundle: Bundle, spoken: Spoken) -> None:
         generation = bundle.generation
         if len(self._held) >= MAX_HELD:
             raise Overloaded(f"{MAX_HELD} generations are held, the most there may be: Retire one")
         self._failed.pop(generation, None)
-        task = asyncio.ensure_future(self._add(self._hold(bundle), generation))
+        task = asyncio.ensure_future(self._add(self._hold(bundle, spoken), generation))
         self._loading[generation] = task
 
         def loaded(task: "asyncio.Future[None]") -> None:
@@ -153,8 +155,8 @@ class Generations:
 
         task.add_done_callback(loaded)
 
-    def _hold(self, bundle: Bundle) -> Spoken:
-        spoken = self._held[bundle.generation] = self._speak(bundle)
+    def _hold(self, bundle: Bundle, spoken: Spoken) -> Spoken:
+        self._held[bundle.generation] = spoken
         if spoken.missing:
             log.warning(spoken.missing, generation=bundle.generation)
         return spoken
@@ -170,11 +172,13 @@ class Generations:
             serving=generation == self.serving,
             message="; ".join(filter(None, messages)),
             pending_items=max(self._pending(version) for version in spoken.versions),
+            bundle=str(spoken.bundle),
         )
 
 
 def spoken_by(bundle: Bundle, coldstart: bool, follower: bool) -> Spoken:
-    """What a bundle's generation needs, where there is a coldstart to tell or a primary to follow, or neither."""
+    """What a bundle's generation needs, where there is a coldstart to tell or a primary to follow, or neither. Raises
+    BundleError where its synonyms cannot be read."""
     encoder, ranker, rules = bundle.manifest.encoder, bundle.manifest.ranker, SearchRules.of(bundle)
     content = SpaceKey(types_pb2.SPACE_CONTENT, encoder.space_version, encoder.dim, encoder.template)
     behaviour = None
@@ -183,9 +187,9 @@ def spoken_by(bundle: Bundle, coldstart: bool, follower: bool) -> Spoken:
         behaviour = SpaceKey(types_pb2.SPACE_BEHAVIOUR, ranker.space_version, ranker.dim, encoder.template)
     if not (coldstart or follower):
         missing = "no behaviour vectors: SOUK_RETRIEVER_COLDSTART is not set" if behaviour else ""
-        return Spoken((content,), missing=missing, rules=rules)
+        return Spoken(bundle.path, (content,), missing=missing, rules=rules)
     spaces = (content,) if behaviour is None else (content, behaviour)
-    return Spoken(spaces, None if follower else _profile_of(bundle, content, behaviour), rules=rules)
+    return Spoken(bundle.path, spaces, None if follower else _profile_of(bundle, content, behaviour), rules=rules)
 
 
 def _profile_of(bundle: Bundle, content: SpaceKey, behaviour: SpaceKey | None) -> ProfileKey:

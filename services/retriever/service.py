@@ -221,7 +221,7 @@ class GenerationsServicer(generations_pb2_grpc.GenerationsServicer):
     async def Switch(self, request: generations_pb2.SwitchRequest, context: _Context) -> generations_pb2.SwitchResponse:
         """Makes a loaded generation the one that serves."""
         _check_generation(request.generation)
-        return generations_pb2.SwitchResponse(generation=self._engine.generations.switch(request.generation))
+        return generations_pb2.SwitchResponse(generation=await self._engine.switch(request.generation))
 
     async def Retire(self, request: generations_pb2.RetireRequest, context: _Context) -> generations_pb2.RetireResponse:
         """Lets a generation and its index go."""

@@ -37,6 +37,7 @@ M = TypeVar("M", bound=Model)
 @dataclass(eq=False)
 class _Held(Generic[M]):
     model: M
+    path: Path
     uses: int = 0
     unused: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -145,6 +146,7 @@ class Generations(Generic[M]):
             generation=generation,
             state=generations_pb2.GENERATION_STATE_READY,
             serving=generation == self.serving,
+            bundle=str(self._ready[generation].path),
         )
 
     async def _load(self, path: Path, generation: str) -> _Held[M]:
@@ -152,7 +154,7 @@ class Generations(Generic[M]):
             bundle = await asyncio.to_thread(read_bundle, path)
             if bundle.generation != generation:
                 raise FailedPrecondition(f"{path}: was replaced while it was read")
-            return _Held(await self._make(bundle))
+            return _Held(await self._make(bundle), path)
         except BundleError as error:
             raise FailedPrecondition(str(error)) from None
         except SoukError:

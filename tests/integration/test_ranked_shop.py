@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.domain.bundle import Manifest, read_bundle, write_bundle
-from souk.types.v1 import types_pb2
+from souk.types.v1 import generations_pb2, types_pb2
 from tests.integration.shops import Shop, until
 from tests.integration.test_gateway import SERVER_SPAN, Collector, goods, ids
 from tests.unit.ranker import tiny
@@ -142,3 +142,22 @@ def test_a_next_generation_takes_over_with_no_request_failed_and_nothing_embedde
         assert not answer.info.degradations, i
     shop.client.retire(old)
     assert [one.generation for one in shop.client.generations()] == [new]
+
+
+def test_a_restart_goes_on_with_the_generation_switched_to(shop: Shop, ranked_bundle: Path) -> None:
+    new = shop.client.search("mug").info.generation
+    assert new != read_bundle(ranked_bundle).generation  # With which they are started.
+    for name in ("retriever", "embedder", "ranker", "coldstart"):
+        shop.processes[name].kill()
+        shop.restart(name)
+
+    def whole() -> bool:
+        answers = (
+            shop.client.recommend(HOME, shopper_id="regular", page_size=5, timeout=10),
+            shop.client.search("mug", shopper_id="regular", timeout=10),
+        )
+        return all(not one.info.degradations and one.info.generation == new for one in answers)
+
+    until(whole, seconds=60)
+    until(lambda: [one.generation for one in shop.client.generations()] == [new], seconds=20)
+    assert all(one.state == generations_pb2.GENERATION_STATE_READY for one in shop.client.generations())

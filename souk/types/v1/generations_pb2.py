@@ -24,33 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsouk/types/v1/generations.proto\x12\rsouk.types.v1\"\x88\x01\n\nGeneration\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.souk.types.v1.GenerationState\x12\x0f\n\x07serving\x18\x03 \x01(\x08\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x15\n\rpending_items\x18\x05 \x01(\x04\"4\n\x0ePrepareRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\t\"@\n\x0fPrepareResponse\x12-\n\ngeneration\x18\x01 \x01(\x0b\x32\x19.souk.types.v1.Generation\"#\n\rSwitchRequest\x12\x12\n\ngeneration\x18\x01 \x01(\t\"?\n\x0eSwitchResponse\x12-\n\ngeneration\x18\x01 \x01(\x0b\x32\x19.souk.types.v1.Generation\"#\n\rRetireRequest\x12\x12\n\ngeneration\x18\x01 \x01(\t\"\x10\n\x0eRetireResponse\"\x18\n\x16ListGenerationsRequest\"I\n\x17ListGenerationsResponse\x12.\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x19.souk.types.v1.Generation*\x8a\x01\n\x0fGenerationState\x12 \n\x1cGENERATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18GENERATION_STATE_LOADING\x10\x01\x12\x1a\n\x16GENERATION_STATE_READY\x10\x02\x12\x1b\n\x17GENERATION_STATE_FAILED\x10\x03\x32\xc7\x02\n\x0bGenerations\x12H\n\x07Prepare\x12\x1d.souk.types.v1.PrepareRequest\x1a\x1e.souk.types.v1.PrepareResponse\x12\x45\n\x06Switch\x12\x1c.souk.types.v1.SwitchRequest\x1a\x1d.souk.types.v1.SwitchResponse\x12\x45\n\x06Retire\x12\x1c.souk.types.v1.RetireRequest\x1a\x1d.souk.types.v1.RetireResponse\x12`\n\x0fListGenerations\x12%.souk.types.v1.ListGenerationsRequest\x1a&.souk.types.v1.ListGenerationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsouk/types/v1/generations.proto\x12\rsouk.types.v1\"\x98\x01\n\nGeneration\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.souk.types.v1.GenerationState\x12\x0f\n\x07serving\x18\x03 \x01(\x08\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x15\n\rpending_items\x18\x05 \x01(\x04\x12\x0e\n\x06\x62undle\x18\x06 \x01(\t\"4\n\x0ePrepareRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\t\"@\n\x0fPrepareResponse\x12-\n\ngeneration\x18\x01 \x01(\x0b\x32\x19.souk.types.v1.Generation\"#\n\rSwitchRequest\x12\x12\n\ngeneration\x18\x01 \x01(\t\"?\n\x0eSwitchResponse\x12-\n\ngeneration\x18\x01 \x01(\x0b\x32\x19.souk.types.v1.Generation\"#\n\rRetireRequest\x12\x12\n\ngeneration\x18\x01 \x01(\t\"\x10\n\x0eRetireResponse\"\x18\n\x16ListGenerationsRequest\"I\n\x17ListGenerationsResponse\x12.\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x19.souk.types.v1.Generation*\x8a\x01\n\x0fGenerationState\x12 \n\x1cGENERATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18GENERATION_STATE_LOADING\x10\x01\x12\x1a\n\x16GENERATION_STATE_READY\x10\x02\x12\x1b\n\x17GENERATION_STATE_FAILED\x10\x03\x32\xc7\x02\n\x0bGenerations\x12H\n\x07Prepare\x12\x1d.souk.types.v1.PrepareRequest\x1a\x1e.souk.types.v1.PrepareResponse\x12\x45\n\x06Switch\x12\x1c.souk.types.v1.SwitchRequest\x1a\x1d.souk.types.v1.SwitchResponse\x12\x45\n\x06Retire\x12\x1c.souk.types.v1.RetireRequest\x1a\x1d.souk.types.v1.RetireResponse\x12`\n\x0fListGenerations\x12%.souk.types.v1.ListGenerationsRequest\x1a&.souk.types.v1.ListGenerationsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'souk.types.v1.generations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GENERATIONSTATE']._serialized_start=568
-  _globals['_GENERATIONSTATE']._serialized_end=706
+  _globals['_GENERATIONSTATE']._serialized_start=584
+  _globals['_GENERATIONSTATE']._serialized_end=722
   _globals['_GENERATION']._serialized_start=51
-  _globals['_GENERATION']._serialized_end=187
-  _globals['_PREPAREREQUEST']._serialized_start=189
-  _globals['_PREPAREREQUEST']._serialized_end=241
-  _globals['_PREPARERESPONSE']._serialized_start=243
-  _globals['_PREPARERESPONSE']._serialized_end=307
-  _globals['_SWITCHREQUEST']._serialized_start=309
-  _globals['_SWITCHREQUEST']._serialized_end=344
-  _globals['_SWITCHRESPONSE']._serialized_start=346
-  _globals['_SWITCHRESPONSE']._serialized_end=409
-  _globals['_RETIREREQUEST']._serialized_start=411
-  _globals['_RETIREREQUEST']._serialized_end=446
-  _globals['_RETIRERESPONSE']._serialized_start=448
-  _globals['_RETIRERESPONSE']._serialized_end=464
-  _globals['_LISTGENERATIONSREQUEST']._serialized_start=466
-  _globals['_LISTGENERATIONSREQUEST']._serialized_end=490
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=492
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=565
-  _globals['_GENERATIONS']._serialized_start=709
-  _globals['_GENERATIONS']._serialized_end=1036
+  _globals['_GENERATION']._serialized_end=203
+  _globals['_PREPAREREQUEST']._serialized_start=205
+  _globals['_PREPAREREQUEST']._serialized_end=257
+  _globals['_PREPARERESPONSE']._serialized_start=259
+  _globals['_PREPARERESPONSE']._serialized_end=323
+  _globals['_SWITCHREQUEST']._serialized_start=325
+  _globals['_SWITCHREQUEST']._serialized_end=360
+  _globals['_SWITCHRESPONSE']._serialized_start=362
+  _globals['_SWITCHRESPONSE']._serialized_end=425
+  _globals['_RETIREREQUEST']._serialized_start=427
+  _globals['_RETIREREQUEST']._serialized_end=462
+  _globals['_RETIRERESPONSE']._serialized_start=464
+  _globals['_RETIRERESPONSE']._serialized_end=480
+  _globals['_LISTGENERATIONSREQUEST']._serialized_start=482
+  _globals['_LISTGENERATIONSREQUEST']._serialized_end=506
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=508
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=581
+  _globals['_GENERATIONS']._serialized_start=725
+  _globals['_GENERATIONS']._serialized_end=1052
 # @@protoc_insertion_point(module_scope)

@@ -58,6 +58,7 @@ class Generation(_message.Message):
     SERVING_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     PENDING_ITEMS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
     """Hash of the bundle's manifest: 64 hexadecimal digits."""
     state: Global___GenerationState.ValueType
@@ -68,6 +69,8 @@ class Generation(_message.Message):
     """What is under way or went wrong."""
     pending_items: _builtins.int
     """Items whose vectors are still to be made, where that applies."""
+    bundle: _builtins.str
+    """Path of the directory it was read from, on the machine of the process."""
     def __init__(
         self,
         *,
@@ -76,10 +79,11 @@ class Generation(_message.Message):
         serving: _builtins.bool = ...,
         message: _builtins.str = ...,
         pending_items: _builtins.int = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "message", b"message", "pending_items", b"pending_items", "serving", b"serving", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "generation", b"generation", "message", b"message", "pending_items", b"pending_items", "serving", b"serving", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

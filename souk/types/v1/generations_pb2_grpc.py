@@ -76,7 +76,8 @@ class GenerationsServicer:
 
     def Switch(self, request, context):
         """Makes a loaded generation the one that serves requests which name none. Safe to repeat. At the gateway: pins every
-        request that arrives from now on to it; requests under way end with the one they began with.
+        request that arrives from now on to it; requests under way end with the one they began with. It outlasts a restart:
+        the retriever notes it, and the gateway brings a process that comes back with another one up to it.
         INVALID_ARGUMENT     a field is malformed: mend the request.
         FAILED_PRECONDITION  it is not loaded and ready (at the gateway: by every process): Prepare it first.
         """

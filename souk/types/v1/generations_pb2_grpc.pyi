@@ -44,7 +44,8 @@ class GenerationsStub:
     """
     Switch: _grpc.UnaryUnaryMultiCallable[_generations_pb2.SwitchRequest, _generations_pb2.SwitchResponse]
     """Makes a loaded generation the one that serves requests which name none. Safe to repeat. At the gateway: pins every
-    request that arrives from now on to it; requests under way end with the one they began with.
+    request that arrives from now on to it; requests under way end with the one they began with. It outlasts a restart:
+    the retriever notes it, and the gateway brings a process that comes back with another one up to it.
       INVALID_ARGUMENT     a field is malformed: mend the request.
       FAILED_PRECONDITION  it is not loaded and ready (at the gateway: by every process): Prepare it first.
     """
@@ -72,7 +73,8 @@ class GenerationsAsyncStub(GenerationsStub):
     """
     Switch: _aio.UnaryUnaryMultiCallable[_generations_pb2.SwitchRequest, _generations_pb2.SwitchResponse]  # type: ignore[assignment]
     """Makes a loaded generation the one that serves requests which name none. Safe to repeat. At the gateway: pins every
-    request that arrives from now on to it; requests under way end with the one they began with.
+    request that arrives from now on to it; requests under way end with the one they began with. It outlasts a restart:
+    the retriever notes it, and the gateway brings a process that comes back with another one up to it.
       INVALID_ARGUMENT     a field is malformed: mend the request.
       FAILED_PRECONDITION  it is not loaded and ready (at the gateway: by every process): Prepare it first.
     """
@@ -109,7 +111,8 @@ class GenerationsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generations_pb2.SwitchResponse, _abc.Awaitable[_generations_pb2.SwitchResponse]]:
         """Makes a loaded generation the one that serves requests which name none. Safe to repeat. At the gateway: pins every
-        request that arrives from now on to it; requests under way end with the one they began with.
+        request that arrives from now on to it; requests under way end with the one they began with. It outlasts a restart:
+        the retriever notes it, and the gateway brings a process that comes back with another one up to it.
           INVALID_ARGUMENT     a field is malformed: mend the request.
           FAILED_PRECONDITION  it is not loaded and ready (at the gateway: by every process): Prepare it first.
         """
