@@ -8,10 +8,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from training.encoder.finetune_cli import finetune
+from training.encoder.distil_cli import distil
 from training.encoder.queries.cli import queries
 
 app = typer.Typer(help="The encoder of the content space.", no_args_is_help=True)
+app.command("finetune")(finetune)
 app.command("queries")(queries)
+app.command("distil")(distil)
 
 
 @app.callback()

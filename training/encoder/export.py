@@ -13,10 +13,12 @@ from typing import Any
 
 import onnxruntime
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from services.domain.text import TextTemplate
+from training.encoder.adapters import add_bottlenecks, bottleneck_width
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card, ExportError
 from training.encoder.gates import Gates, measure
 from training.encoder.scripts import covered_scripts
@@ -135,7 +137,15 @@ def read_model(model_dir: Path) -> tuple[SentenceEncoder, Tokenizer, int]:
     pooling = _json(model_dir / "1_Pooling" / "config.json")
     if pooling and not pooling.get("pooling_mode_mean_tokens", False):
         raise ExportError(f"{model_dir}: not pooled by the mean of its tokens, the only pooling that can be exported")
-    model = AutoModel.from_pretrained(model_dir, local_files_only=True, dtype=torch.float32, add_pooling_layer=False)
+    width = bottleneck_width(config)
+    if width:
+        model = AutoModel.from_config(config, dtype=torch.float32, add_pooling_layer=False)
+        add_bottlenecks(model, width)
+        model.load_state_dict(load_file(model_dir / "model.safetensors"))
+    else:
+        model = AutoModel.from_pretrained(
+            model_dir, local_files_only=True, dtype=torch.float32, add_pooling_layer=False
+        )
     tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -274,6 +274,15 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def gathered(values: list[Any]) -> list[Any]:
+    """The values of all processes, one after the other."""
+    if world() == 1:
+        return values
+    everything: list[Any] = [None] * world()
+    dist.all_gather_object(everything, values)
+    return [value for own in everything for value in own]
+
+
 @contextmanager
 def processes() -> Iterator[torch.device]:
     """The device of this process; under torchrun joins the others (NCCL with CUDA, else Gloo) until the block ends."""
