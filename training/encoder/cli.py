@@ -8,14 +8,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.encoder.finetune_cli import finetune
 from training.encoder.distil_cli import distil
+from training.encoder.finetune_cli import finetune
 from training.encoder.queries.cli import queries
+from training.encoder.reranker.cli import reranker
 
 app = typer.Typer(help="The encoder of the content space.", no_args_is_help=True)
 app.command("finetune")(finetune)
 app.command("queries")(queries)
 app.command("distil")(distil)
+app.command("reranker")(reranker)
 
 
 @app.callback()
