@@ -145,6 +145,7 @@ class ColdstartServicer(coldstart_pb2_grpc.ColdstartServicer):
                 impressions=counts.impressions,
                 shoppers=counts.shoppers,
                 unknown_item_events=counts.waiting,
+                log_id=self._engine.log.identity,
             )
             if knowledge.topics is not None:
                 topics = knowledge.topics

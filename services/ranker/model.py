@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.domain.ages import gap_buckets
 from services.domain.bundle import RankerManifest
 from services.domain.features import FEATURES
 from services.runtime.onnx import Session, SessionLost
 from souk.coldstart.v1 import coldstart_pb2
 from souk.vectors import Float32
 
-_GAP_BUCKETS = 16
-_HOUR_MS = 3_600_000
 # As the release gate of a bundle has it: a candidate alone and among others.
 _MOST_DIFFERENT = 1e-5
 _WARM_UP_ROWS = 64
@@ -43,8 +42,7 @@ class History:
         """The latest events whose items have vectors (n, dim), at most `longest`. `now` in seconds since 1970."""
         rows = np.flatnonzero(present)[-longest:]
         times = np.array([entries[row].time_ms for row in rows], np.float64)
-        hours = np.clip(now * 1000 - times, 0, None) / _HOUR_MS
-        gaps = np.clip(np.log2(1 + hours), 0, _GAP_BUCKETS - 1).astype(np.int64)
+        gaps = gap_buckets(now - times / 1000)
         types = np.array([entries[row].type for row in rows], np.int64)
         return cls(vectors[rows], types, np.where(times > 0, gaps, 0))
 

@@ -59,8 +59,13 @@ class Backlog(Generic[K]):
             self._fresh[item_id] = None
         if len(self._fresh) > _MAX_FRESH:
             self._fresh.clear()
-            self._scan = 0
-            self._scans += 1
+            self.search_again()
+        self._more.set()
+
+    def search_again(self) -> None:
+        """Items may lack a row that had one before."""
+        self._scan = 0
+        self._scans += 1
         self._more.set()
 
     def forget(self, item_id: str) -> None:

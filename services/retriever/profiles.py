@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -11,8 +13,9 @@ import numpy as np
 from services.retriever.backlog import BATCH, Backlog, Unsuitable, Worker
 from services.retriever.catalogue import Catalogue
 from services.retriever.changes import AppliedChange
-from services.retriever.writes import MadeVector, ProfileKey, SpaceKey
+from services.retriever.writes import MadeVector, ProfileKey, SpaceKey, Transaction
 from services.runtime.channels import connect
+from services.runtime.errors import SoukError
 from services.runtime.telemetry import ITEMS_PROFILED, PROFILE_FAILURES, log, outgoing
 from souk.coldstart.v1 import coldstart_pb2, coldstart_pb2_grpc
 from souk.types.v1 import types_pb2
@@ -21,6 +24,8 @@ from souk.vectors import Float32, pack_vector, unpack_vector
 # Calls under way at once, for all generations together: coldstart commits what arrives together in one go.
 _CALLS = 16
 _CALL_SECONDS = 10.0
+_LOOK_EVERY_SECONDS = 10.0
+_UNMARKED_AT_ONCE = 2_000
 
 
 class ProfileWorker(Worker[ProfileKey]):
@@ -31,9 +36,12 @@ class ProfileWorker(Worker[ProfileKey]):
         self._channel = connect(coldstart)
         self._coldstart = coldstart_pb2_grpc.ColdstartStub(self._channel)
         self._calls = asyncio.Semaphore(_CALLS)
+        self._looking = asyncio.create_task(self._look())
 
     async def stop(self) -> None:
         """Ends all work."""
+        self._looking.cancel()
+        await asyncio.gather(self._looking, return_exceptions=True)
         await super().stop()
         await self._channel.close()
 
@@ -70,6 +78,23 @@ class ProfileWorker(Worker[ProfileKey]):
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
+
+    async def _look(self) -> None:
+        """Tells of everything again when coldstart has begun a new log, as one does that lost its disk."""
+        while True:
+            with suppress(grpc.aio.AioRpcError, SoukError):
+                info = await self._coldstart.GetInfo(
+                    coldstart_pb2.GetInfoRequest(), timeout=_CALL_SECONDS, metadata=outgoing()
+                )
+                unmark = partial(Transaction.told_anew, log_id=info.log_id, limit=_UNMARKED_AT_ONCE)
+                total = 0
+                while dropped := await asyncio.wrap_future(self.catalogue.submit(0, unmark)):
+                    total += dropped
+                if total:
+                    log.warning("coldstart has begun a new log; it is told of every item again", items=total)
+                    for backlog in self._backlogs.values():
+                        backlog.search_again()
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
     async def _profile(self, backlog: Backlog[ProfileKey], item: types_pb2.Item, content: Float32 | None) -> MadeVector:
         """Tells of one item; one that coldstart refuses counts as told, without a vector."""

@@ -198,6 +198,25 @@ class Transaction:
             if held is not None and held.item is not None and held.revision == change.revision:
                 self.changes.append(change)
 
+    def told_anew(self, log_id: str, limit: int) -> int:
+        """Takes the marks off up to `limit` items told to another log than this; returns how many were marked.
+
+        None left: from now on the marks are of this log.
+        """
+        (told,) = self._db.execute("SELECT value FROM meta WHERE name = 'told_log'").fetchone() or ("",)
+        if told == log_id:
+            return 0
+        dropped = 0
+        if told:
+            dropped = self._db.execute(
+                "DELETE FROM vectors WHERE key IN (SELECT v.key FROM vectors v JOIN spaces s ON s.key = v.space "
+                "WHERE s.space = ? LIMIT ?)",
+                (types_pb2.SPACE_UNSPECIFIED, limit),
+            ).rowcount
+        if dropped < limit:
+            self._db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('told_log', ?)", (log_id,))
+        return dropped
+
     def drop_vectors(self, version: str, limit: int) -> int:
         """Removes up to `limit` rows of a version; returns how many there were."""
         cursor = self._db.execute(

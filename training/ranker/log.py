@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from services.domain.ages import gap_buckets
 from services.domain.features import LIKED
 from souk.types.v1 import types_pb2
 from training.data.canonical import Dataset
@@ -18,8 +19,6 @@ Bools = NDArray[np.bool_]
 _TYPES = {name.removeprefix("EVENT_TYPE_"): number for name, number in types_pb2.EventType.items()}
 _SCENES = {name.removeprefix("SCENE_"): number for name, number in types_pb2.Scene.items()}
 _SESSION_SECONDS = 1800.0
-_HOUR = 3600.0
-GAP_BUCKETS = 16
 _NOBODY = -1
 
 
@@ -58,12 +57,6 @@ class Log:
         if not self.has_time:
             return np.zeros(len(times), np.int64)
         return gap_buckets(now - times)
-
-
-def gap_buckets(seconds: Floats) -> Ints:
-    """Bucket 0 to 15 of log2(1 + hours); a time in the future is now."""
-    hours = np.clip(seconds, 0, None) / _HOUR
-    return np.clip(np.log2(1 + hours), 0, GAP_BUCKETS - 1).astype(np.int64)
 
 
 def read_log(dataset: Dataset, events: pl.DataFrame, seed: int) -> Log:

@@ -966,6 +966,7 @@ class GetInfoResponse(_message.Message):
     UNKNOWN_ITEM_EVENTS_FIELD_NUMBER: _builtins.int
     LATEST_EVENT_FIELD_NUMBER: _builtins.int
     TOPICS_FIELD_NUMBER: _builtins.int
+    LOG_ID_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
     """The generation that serves."""
     events: _builtins.int
@@ -976,6 +977,8 @@ class GetInfoResponse(_message.Message):
     """Shoppers known."""
     unknown_item_events: _builtins.int
     """Events that wait for their item."""
+    log_id: _builtins.str
+    """Identity of the log: another one where its directory was begun anew, so that what it was told must be told again."""
     @_builtins.property
     def latest_event(self) -> _timestamp_pb2.Timestamp:
         """When the latest event happened."""
@@ -994,10 +997,11 @@ class GetInfoResponse(_message.Message):
         unknown_item_events: _builtins.int = ...,
         latest_event: _timestamp_pb2.Timestamp | None = ...,
         topics: _types_pb2.SpaceInfo | None = ...,
+        log_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latest_event", b"latest_event", "topics", b"topics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "generation", b"generation", "impressions", b"impressions", "latest_event", b"latest_event", "shoppers", b"shoppers", "topics", b"topics", "unknown_item_events", b"unknown_item_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "generation", b"generation", "impressions", b"impressions", "latest_event", b"latest_event", "log_id", b"log_id", "shoppers", b"shoppers", "topics", b"topics", "unknown_item_events", b"unknown_item_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

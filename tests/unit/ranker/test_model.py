@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from services.domain.features import FEATURES
@@ -39,20 +37,6 @@ def test_a_history_is_its_latest_events_whose_items_have_vectors() -> None:
     # 97, 49 and 25 hours ago; the last says no time.
     assert history.gaps.tolist() == [6, 5, 4, 0]
     assert len(History.of(entries, vectors, np.zeros(6, np.bool_), 4, tiny.NOW)) == 0
-
-
-@settings(deadline=None)  # The first import of what training needs takes its time.
-@given(st.lists(st.floats(-1e9, 2e9), min_size=1, max_size=20))
-def test_ages_are_told_as_in_training(seconds: list[float]) -> None:
-    training = pytest.importorskip("training.ranker.log")
-    now = 2_000_000_000.5
-    entries = [
-        coldstart_pb2.HistoryEntry(item_id="i", type=VIEW, time_ms=max(1, int((now - one) * 1000))) for one in seconds
-    ]
-    n = len(entries)
-    history = History.of(entries, np.ones((n, tiny.DIM), np.float32), np.ones(n, np.bool_), n, now)
-    ages = now - np.array([entry.time_ms for entry in entries]) / 1000
-    assert history.gaps.tolist() == training.gap_buckets(ages).tolist()
 
 
 def test_a_candidate_alone_has_the_probabilities_it_has_among_others(tmp_path: Path) -> None:

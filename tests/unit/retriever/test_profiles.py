@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from services.domain.text import TextTemplate
-from services.retriever import backlog
+from services.retriever import backlog, profiles
 from services.retriever.arrivals import Arrivals
 from services.retriever.catalogue import Catalogue
 from services.retriever.changes import AppliedChange
@@ -40,6 +40,7 @@ class Coldstart(coldstart_pb2_grpc.ColdstartServicer):
         self.space_version = BEHAVIOUR.version
         self.alter: Callable[[Float32], Float32] = lambda vector: vector
         self.told: list[_Request] = []
+        self.log_id = "log 1"
         self.at_once = 0
         self.most_at_once = 0
         self.hold = asyncio.Event()
@@ -51,6 +52,9 @@ class Coldstart(coldstart_pb2_grpc.ColdstartServicer):
         async with asyncio.timeout(seconds):
             for _ in range(times):
                 await self._calls.acquire()
+
+    async def GetInfo(self, request: coldstart_pb2.GetInfoRequest, context: _Context) -> coldstart_pb2.GetInfoResponse:
+        return coldstart_pb2.GetInfoResponse(log_id=self.log_id)
 
     async def ProfileItem(self, request: _Request, context: _Context) -> coldstart_pb2.ProfileItemResponse:
         self.told.append(request)
@@ -120,6 +124,12 @@ class Running:
         await self.embed(item_id, revision, 1, 2, 3)
         return revision
 
+    def told_log(self) -> str:
+        """The log that the marks are of."""
+        with self.catalogue.reading() as db:
+            (log_id,) = db.execute("SELECT value FROM meta WHERE name = 'told_log'").fetchone() or ("",)
+        return str(log_id)
+
     async def profiled(self, key: ProfileKey = KEY) -> None:
         """Waits until nothing with a content vector is left to tell."""
         await self.until(lambda: not self.catalogue.pending(key.version, 0, 1, given=key.content.version)[0])
@@ -139,6 +149,7 @@ class Running:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "_LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(profiles, "_LOOK_EVERY_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -167,6 +178,26 @@ async def test_items_are_told_once_with_their_content_vector(running: Running) -
     request = running.coldstart.told[0]
     assert (request.item.revision, request.content_space_version, request.generation) == (1, "c1", "g1")
     assert unpack_vector(request.content).tolist() == [1, 2, 3]
+
+
+async def test_a_coldstart_that_lost_its_log_is_told_of_everything_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiles, "_UNMARKED_AT_ONCE", 2)
+    await running.begin()
+    for name in "abcde":
+        await running.write(name)
+    await running.profiled()
+    before = running.catalogue.head
+    await running.until(lambda: running.told_log() == "log 1")
+    running.coldstart.log_id = "log 2"
+    await running.until(lambda: len(running.coldstart.told) == 10)
+    await running.profiled()
+    assert sorted(request.item.id for request in running.coldstart.told[5:]) == list("abcde")
+    assert running.catalogue.head == before  # No one else is told of it.
+    assert running.told_log() == "log 2"
+    await asyncio.sleep(0.3)
+    assert len(running.coldstart.told) == 10
 
 
 async def test_an_item_waits_for_its_content_vector_and_no_longer(running: Running) -> None:

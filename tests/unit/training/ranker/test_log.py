@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.unit.training.ranker.logs import dataset
-from training.ranker.log import gap_buckets, read_log
+from training.ranker.log import read_log
 
 
 def test_sessions_order_and_numbers(tmp_path: Path) -> None:
@@ -32,8 +32,3 @@ def test_without_time_the_order_counts_and_each_event_is_a_session(tmp_path: Pat
     assert log.session.tolist() == [0, 1]
     assert not log.has_time
     assert log.gaps(log.time, np.array([9.0])).tolist() == [0, 0]
-
-
-def test_gaps_double_with_each_bucket() -> None:
-    hours = np.array([-5, 0, 0.9, 1, 3, 7, 1e9])
-    assert gap_buckets(hours * 3600).tolist() == [0, 0, 0, 1, 2, 3, 15]
