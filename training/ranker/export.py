@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from services.domain.ages import GAP_BUCKETS
 from services.domain.bundle import RankerManifest
 from services.domain.features import FEATURES
 from souk.vectors import Float32
 from training.ranker.card import CARD, HEADS, ITEMS, PROJECTION, SHOPPER, RankerCard
 from training.ranker.heads import OBJECTIVES, SCENE_WEIGHTS, Heads
-from services.domain.ages import GAP_BUCKETS
 from training.ranker.model import TYPES, Shopper
 from training.ranker.train import Trained
 

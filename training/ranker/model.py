@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from services.domain.ages import GAP_BUCKETS
 from souk.types.v1 import types_pb2
 from training.ranker.config import RankerConfig
-from services.domain.ages import GAP_BUCKETS
 
 TYPES = max(types_pb2.EventType.values()) + 1
 _FIRST_SCALE = 12.0

@@ -11,7 +11,6 @@ from onnx import TensorProto, helper
 from services.domain.features import FEATURES
 from services.ranker.model import History, Model
 from services.runtime.onnx import ProviderError
-from souk.coldstart.v1 import coldstart_pb2
 from souk.types.v1 import types_pb2
 from tests.unit.ranker import tiny
 
