@@ -7,7 +7,13 @@ from typing import Any
 from services.domain.checks import Invalid, check_count, check_text
 
 FIELDS = ("title", "description", "brand", "attributes", "category")
-FUSIONS = ("convex", "reciprocal_rank")
+FUSIONS = ("convex", "reciprocal_rank", "rank_and_cosine")
+
+# What a word counts in addition where it names the item's brand: the brand's items come first among equals, and one
+# word more still counts for more.
+BRAND = 0.3
+# Words of a brand's name at most.
+MAX_BRAND_WORDS = 4
 
 MAX_WEIGHT = 100.0
 MIN_K1, MAX_K1 = 0.01, 10.0

@@ -97,6 +97,18 @@ class DenseView:
         vector: Float32 = self.base.vectors[row] if row < rows else self.delta[row - rows]
         return vector
 
+    def cosines(self, query: Float32, slots: Slots) -> tuple[Slots, Float32]:
+        """Those of the slots that have a vector, and the cosine of each to a query of shape (dim,)."""
+        held = slots[slots < len(self.row_of)]
+        rows = self.row_of[held].astype(np.int64)
+        there = (rows >= 0) & (rows < len(self.base_slots) + len(self.delta_slots))
+        held, rows = held[there], rows[there]
+        query, fresh = normalised(query), rows >= len(self.base_slots)
+        cosines = np.empty(len(rows), dtype=np.float32)
+        cosines[~fresh] = inner_products(self.base.vectors, rows[~fresh], query)
+        cosines[fresh] = inner_products(self.delta, rows[fresh] - len(self.base_slots), query)
+        return held, cosines
+
     def search(
         self, query: Float32, mask: Mask, columns: ColumnsView, k: int, exact: bool = False, effort: int = 0
     ) -> tuple[Slots, Float32, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from services.domain.words import VERSION as ANALYSIS
 from services.domain.words import analyse
 from services.retriever import index_files, lexical, search
 from services.retriever.changes import AppliedChange
@@ -29,9 +30,9 @@ from souk.types.v1 import types_pb2
 MIN_ENDED = 10_000
 MAX_ENDED_SHARE = 0.3
 
-FORMAT = 1
-# Words are stored analysed: a snapshot made by another analysis is of no use.
-_PROBE = "Kopfhörer WH-1000XM4 running shoes 红色男士运动鞋"
+FORMAT = 2
+# Words are stored analysed: a snapshot made by another analysis, or with another segmenter, is of no use.
+_PROBE = 'Kopfhörer WH-1000XM4 13,3" 2 TB running shoes 红色男士运动鞋'
 
 log = structlog.get_logger(__name__)
 
@@ -224,7 +225,7 @@ class CatalogueIndex:
         return writer.finish(
             {
                 "format": FORMAT,
-                "analysis": analyse(_PROBE),
+                "analysis": _analysis(),
                 "sequence": view.sequence,
                 "serving": view.serving,
                 "generations": {generation: list(versions) for generation, versions in view.generations.items()},
@@ -247,7 +248,7 @@ class CatalogueIndex:
 
     def _load(self, folder: Path) -> None:
         facts = index_files.read_facts(folder)
-        if facts["format"] != FORMAT or facts["analysis"] != analyse(_PROBE):
+        if facts["format"] != FORMAT or facts["analysis"] != _analysis():
             raise index_files.Damaged(f"{index_files.MANIFEST}: written by another version")
         columns = Columns.from_arrays(index_files.read_arrays(folder, "columns"))
         words = Lexical.from_arrays(index_files.read_arrays(folder, "words"))
@@ -366,3 +367,7 @@ class CatalogueIndex:
             self._popular = self._popular.moved(all_moved)
             self._dense = {version: dense.moved(all_moved, alive) for version, dense in self._dense.items()}
             self._publish(now.sequence)
+
+
+def _analysis() -> list[str]:
+    return [str(ANALYSIS), *analyse(_PROBE)]

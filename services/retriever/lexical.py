@@ -5,19 +5,24 @@ Scores are a function of the items held and nothing else: document frequencies a
 only, so a merge changes no answer and a follower answers as its primary does.
 """
 
+import math
 import threading
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.domain.search import FIELDS, Bm25f
-from services.domain.words import analyse
+from services.domain.search import BRAND, FIELDS, Bm25f
+from services.domain.words import stem, words
+from services.retriever.brands import Brands
 from services.retriever.columns import NOBODY, ColumnsView, pack_texts, unpack_texts
 from services.retriever.growing import Growing
 from services.retriever.order import Mask, Slots, best
+from services.retriever.query import NO_SYNONYMS, Alternative, Part, Synonyms, understand
+from services.retriever.spelling import MAX_LETTERS, MIN_LETTERS, Spelling, SpellingView
 from souk.types.v1 import types_pb2
 
 DEFAULT = Bm25f()
@@ -29,14 +34,17 @@ MIN_STALE = 2_000
 MAX_LOG_SHARE = 0.1
 
 Counts = NDArray[np.uint8]
+Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Words:
-    """The analysed text of an item: how often each term stands in each field, and how long each field is."""
+    """The analysed text of an item: how often each term stands in each field, how long each field is, and which words
+    of letters it holds."""
 
     counts: dict[str, list[int]]
     lengths: tuple[int, ...]
+    letters: frozenset[str]
 
 
 def words_of(item: types_pb2.Item) -> Words:
@@ -45,12 +53,27 @@ def words_of(item: types_pb2.Item) -> Words:
     texts = (item.title, item.description, item.brand, attributes, " ".join(item.category_path))
     counts: dict[str, list[int]] = {}
     lengths = []
+    letters: set[str] = set()
     for number, text in enumerate(texts):
-        terms = analyse(text)
-        lengths.append(min(len(terms), MAX_LENGTH))
+        found = words(text)
+        terms = [term for word in found for term in word.terms]
+        lengths.append(min(len(found), MAX_LENGTH))
         for term, count in Counter(terms).items():
             counts.setdefault(term, [0] * len(FIELDS))[number] = min(count, MAX_COUNT)
-    return Words(counts, tuple(lengths))
+        letters.update(part for word in found if word.letters for part in (word.text, *word.parts))
+    return Words(counts, tuple(lengths), frozenset(filter(_correctable, letters)))
+
+
+def _correctable(word: str) -> bool:
+    return MIN_LETTERS <= len(word) <= MAX_LETTERS and max(word) <= "\uffff"
+
+
+class Matches(NamedTuple):
+    """Slots and scores, best first; `certainty`: 1, less where words of the query were corrected, above 0."""
+
+    slots: Slots
+    scores: Scores
+    certainty: float
 
 
 @dataclass(frozen=True)
@@ -85,62 +108,156 @@ class LexicalView:
     lengths: tuple[NDArray[np.uint16], ...]
     # Sum of each field's length over the live items.
     totals: tuple[int, ...]
+    spelling: SpellingView
+    brands: Brands
     scratch: threading.local
 
     def search(
-        self, query: str, mask: Mask, columns: ColumnsView, k: int, bm25f: Bm25f = DEFAULT
-    ) -> tuple[Slots, NDArray[np.float32]]:
-        """The k allowed items that match a query best: slots and scores, best first. One word in common is enough."""
-        wanted = [(self.terms[term], count) for term, count in Counter(analyse(query)).items() if term in self.terms]
-        sums = self._sums(columns.size)
+        self,
+        query: str,
+        mask: Mask,
+        columns: ColumnsView,
+        k: int,
+        bm25f: Bm25f = DEFAULT,
+        synonyms: Synonyms = NO_SYNONYMS,
+    ) -> Matches:
+        """The k allowed items that match a query best, best first. One word in common is enough."""
+        self.brands.read(columns.table.brands)
+        scoring = _Scoring(self, mask, columns, bm25f)
+        asked = understand(query, scoring, synonyms, self.brands)
+        sums = self._zeros("sums", columns.size)
         touched: list[NDArray[np.int32]] = []
         try:
-            for term, count in wanted:
-                slots, scores = self._score(term, mask, columns, bm25f)
-                # A term's slots are distinct, so this adds once for each.
-                touched.append(slots[sums[slots] == 0])
-                sums[slots] += scores * np.float32(count)
+            for part in asked.parts:
+                for slots, scores in self._matches(part, scoring, columns.size):
+                    # Slots are distinct, so this adds once for each.
+                    touched.append(slots[sums[slots] == 0])
+                    sums[slots] += scores
+            for terms, codes in asked.brands:
+                for term in terms:
+                    slots, scores = scoring.of(term)
+                    theirs = np.flatnonzero(np.isin(columns.brand[slots], codes) & (sums[slots] > 0))
+                    sums[slots[theirs]] += np.float32(BRAND) * scores[theirs]
             found = np.concatenate(touched).astype(np.int64) if touched else np.empty(0, dtype=np.int64)
             scores = sums[found]
         finally:
             for slots in touched:
                 sums[slots] = 0
         first = best(scores, found, columns.popularity, columns.key, k)
-        return found[first], scores[first]
+        return Matches(found[first], scores[first], scoring.certainty(asked.parts))
 
-    def _score(
-        self, term: int, mask: Mask, columns: ColumnsView, bm25f: Bm25f
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _matches(self, part: Part, scoring: "_Scoring", size: int) -> Iterator[tuple[NDArray[np.int32], Scores]]:
+        """What a part gives each item that matches it; several times for one item means the sum."""
+        first, *others = part.alternatives
+        if not others and not first.together:
+            for term in first.terms:
+                slots, scores = scoring.of(term)
+                yield slots, scores * np.float32(first.factor)
+            return
+        peaks = self._zeros("peaks", size)
+        touched = []
+        for alternative in part.alternatives:
+            for slots, scores in self._given(alternative, scoring, size):
+                touched.append(slots[peaks[slots] == 0])
+                given = scores * np.float32(alternative.factor)
+                # Terms of what was written add up; what may have been meant instead counts where it counts for more.
+                peaks[slots] = peaks[slots] + given if alternative is first else np.maximum(peaks[slots], given)
+        slots = np.concatenate(touched)
+        scores = peaks[slots]
+        peaks[slots] = 0
+        yield slots, scores
+
+    def _given(
+        self, alternative: Alternative, scoring: "_Scoring", size: int
+    ) -> list[tuple[NDArray[np.int32], Scores]]:
+        """Slots and scores of each term; where all must be there, of the slots that have all, in one."""
+        found = [scoring.of(term) for term in alternative.terms]
+        if not alternative.together:
+            return found
+        (slots, scores), *rest = found
+        joint = self._zeros("joint", size)
+        for more_slots, more in rest:
+            joint[more_slots] = more
+            shared = np.flatnonzero(joint[slots])
+            slots, scores = slots[shared], scores[shared] + joint[slots[shared]]
+            joint[more_slots] = 0
+        return [(slots, scores)]
+
+    def _zeros(self, name: str, size: int) -> Scores:
+        """An array of zeros of this thread, one a slot; to be given back as zeros."""
+        zeros: Scores | None = getattr(self.scratch, name, None)
+        if zeros is None or len(zeros) < size:
+            zeros = np.zeros(size + size // 4, dtype=np.float32)
+            setattr(self.scratch, name, zeros)
+        return zeros
+
+
+class _Scoring:
+    """Scores of terms for one search, each computed once."""
+
+    def __init__(self, view: LexicalView, mask: Mask, columns: ColumnsView, bm25f: Bm25f) -> None:
+        self.terms = view.terms
+        self.spelling = view.spelling
+        self._view = view
+        self._mask = mask
+        self._columns = columns
+        self._bm25f = bm25f
+        self._postings: dict[int, tuple[slice, NDArray[np.int64], NDArray[np.int32], int]] = {}
+        self._scores: dict[int, tuple[NDArray[np.int32], Scores]] = {}
+
+    def holders(self, term: int) -> int:
+        """How many live items hold a term."""
+        return self._posting(term)[3]
+
+    def of(self, term: int) -> tuple[NDArray[np.int32], Scores]:
         """Allowed slots that hold a term, and its part of the score of each."""
-        part = self.base.of(term)
-        new = np.flatnonzero(self.log_terms == term)
-        slots = np.concatenate((self.base.slots[part], self.log_slots[new]))
-        frequency = int(np.count_nonzero(columns.alive[slots]))
-        allowed = np.flatnonzero(mask[slots])
+        if term not in self._scores:
+            self._scores[term] = self._score(term)
+        return self._scores[term]
+
+    def certainty(self, parts: Sequence[Part]) -> float:
+        """How sure it is that the parts were meant: their certainties, each as its rarest word is rare."""
+        known = [
+            max((self.rarity(term) for one in part.alternatives for term in one.terms), default=0.0) for part in parts
+        ]
+        total = sum(known)
+        return sum(part.certainty * rarity for part, rarity in zip(parts, known, strict=True)) / total if total else 1.0
+
+    def rarity(self, term: int) -> float:
+        """What a match of a term counts for being rare, above 0."""
+        holders = self.holders(term)
+        return math.log1p((self._columns.items - holders + 0.5) / (holders + 0.5))
+
+    def _posting(self, term: int) -> tuple[slice, NDArray[np.int64], NDArray[np.int32], int]:
+        """Where a term's postings are in the base and in the log, their slots, and how many of these are live."""
+        if term not in self._postings:
+            view = self._view
+            part = view.base.of(term)
+            new = np.flatnonzero(view.log_terms == term)
+            slots = np.concatenate((view.base.slots[part], view.log_slots[new]))
+            self._postings[term] = part, new, slots, int(np.count_nonzero(self._columns.alive[slots]))
+        return self._postings[term]
+
+    def _score(self, term: int) -> tuple[NDArray[np.int32], Scores]:
+        view, columns, bm25f = self._view, self._columns, self._bm25f
+        part, new, slots, _ = self._posting(term)
+        allowed = np.flatnonzero(self._mask[slots])
         slots = slots[allowed]
         weight = np.zeros(len(slots), dtype=np.float32)
-        for field, (total, field_weight) in enumerate(zip(self.totals, bm25f.weights, strict=True)):
+        for field, (total, field_weight) in enumerate(zip(view.totals, bm25f.weights, strict=True)):
             if not field_weight:
                 continue
-            counts = np.concatenate((self.base.counts[field][part], self.log_counts[field][new]))[allowed]
+            counts = np.concatenate((view.base.counts[field][part], view.log_counts[field][new]))[allowed]
             held = np.flatnonzero(counts)
             if len(held):
-                relative = self.lengths[field][slots[held]] * np.float32(columns.items / total)
+                relative = view.lengths[field][slots[held]] * np.float32(columns.items / total)
                 norm = np.float32(1 - bm25f.b) + np.float32(bm25f.b) * relative
                 weight[held] += np.float32(field_weight) * counts[held] / norm
         if not all(bm25f.weights):
             # An item that holds the word only where it counts for nothing does not match.
             counted = np.flatnonzero(weight)
             slots, weight = slots[counted], weight[counted]
-        rarity = np.log1p((columns.items - frequency + 0.5) / (frequency + 0.5))
-        return slots, np.float32(rarity) * weight / (np.float32(bm25f.k1) + weight)
-
-    def _sums(self, size: int) -> NDArray[np.float32]:
-        """This thread's array of zeros, one a slot; given back as zeros."""
-        sums: NDArray[np.float32] | None = getattr(self.scratch, "sums", None)
-        if sums is None or len(sums) < size:
-            sums = self.scratch.sums = np.zeros(size + size // 4, dtype=np.float32)
-        return sums
+        return slots, np.float32(self.rarity(term)) * weight / (np.float32(bm25f.k1) + weight)
 
 
 class Lexical:
@@ -156,6 +273,10 @@ class Lexical:
         for lengths in self._lengths:
             lengths.append(0)
         self._totals = [0] * len(FIELDS)
+        # Words as they are spelt, with the number of each's term. Like terms they are kept when their items have ended.
+        self._spelt: dict[str, int] = {}
+        self._spelling = Spelling()
+        self._brands = Brands()
         self._scratch = threading.local()
 
     def add(self, slot: int, words: Words) -> None:
@@ -168,6 +289,9 @@ class Lexical:
             self._log_counts[field].extend(counts[:, field])
             self._lengths[field].append(length)
             self._totals[field] += length
+        new = {word: self._terms[stem(word)] for word in words.letters if word not in self._spelt}
+        self._spelt.update(new)
+        self._spelling.add(new)
 
     def end(self, slot: int) -> None:
         """The item in a slot is no longer so."""
@@ -184,6 +308,8 @@ class Lexical:
             tuple(counts.view() for counts in self._log_counts),
             tuple(lengths.view() for lengths in self._lengths),
             tuple(self._totals),
+            self._spelling.view(),
+            self._brands,
             self._scratch,
         )
 
@@ -204,6 +330,7 @@ class Lexical:
         alive: of the new table."""
         fresh = Lexical()
         fresh._terms, fresh._base, fresh._scratch = self._terms, merged, self._scratch
+        fresh._spelt, fresh._spelling, fresh._brands = self._spelt, self._spelling, self._brands
         since = len(view.log_terms)
         slots = moved[self._log_slots.view()[since:]]
         kept = slots != NOBODY
@@ -228,6 +355,8 @@ class Lexical:
         index._log_terms.extend(arrays["log_terms"])
         index._log_slots.extend(arrays["log_slots"])
         index._totals = arrays["totals"].tolist()
+        index._spelt = dict(zip(unpack_texts("spelt", arrays), arrays["spelt_terms"].tolist(), strict=True))
+        index._spelling.add(index._spelt)
         for field, name in enumerate(FIELDS):
             index._log_counts[field].extend(arrays[f"log_counts_{name}"])
             index._lengths[field].extend(arrays[f"lengths_{name}"][1:])
@@ -276,6 +405,8 @@ def arrays(view: LexicalView) -> dict[str, NDArray[Any]]:
         "log_terms": view.log_terms,
         "log_slots": view.log_slots,
         "totals": np.array(view.totals, dtype=np.int64),
+        "spelt_terms": view.spelling.terms,
+        **pack_texts("spelt", [view.spelling.word(row) for row in range(len(view.spelling.terms))]),
         **pack_texts("terms", list(view.terms)),
     }
     for field, name in enumerate(FIELDS):

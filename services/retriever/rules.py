@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 
-from services.domain.bundle import Bundle
+from services.domain.bundle import Bundle, BundleError
 from services.domain.checks import Invalid
-from services.domain.search import Bm25f, SearchManifest
+from services.domain.search import Bm25f, SearchManifest, read_synonyms
+from services.retriever.query import NO_SYNONYMS, Synonyms
 from souk.retriever.v1 import retriever_pb2
 
 _FUSIONS = {
     "convex": retriever_pb2.FUSION_CONVEX,
     "reciprocal_rank": retriever_pb2.FUSION_RECIPROCAL_RANK,
+    "rank_and_cosine": retriever_pb2.FUSION_RANK_AND_COSINE,
 }
 
 
@@ -21,12 +23,20 @@ class SearchRules:
     words_weight: float = SearchManifest.words_weight
     """Share of words in a search by words and vectors."""
     fusion: retriever_pb2.Fusion.ValueType = retriever_pb2.FUSION_CONVEX
+    synonyms: Synonyms = NO_SYNONYMS
 
     @classmethod
     def of(cls, bundle: Bundle) -> "SearchRules":
-        """Those of a bundle."""
+        """Those of a bundle. Raises BundleError where its synonyms cannot be read."""
         manifest = bundle.manifest.search or SearchManifest()
-        return cls(manifest.bm25f, manifest.words_weight, _FUSIONS[manifest.fusion])
+        synonyms = NO_SYNONYMS
+        if manifest.synonyms:
+            path = bundle.path / manifest.synonyms
+            try:
+                synonyms = Synonyms(read_synonyms(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                raise BundleError(f"{path}: {error}") from None
+        return cls(manifest.bm25f, manifest.words_weight, _FUSIONS[manifest.fusion], synonyms)
 
     def weight_of(self, leg: retriever_pb2.Leg, request: retriever_pb2.SearchRequest) -> float:
         """A leg's share in the fused score."""

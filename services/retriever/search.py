@@ -1,7 +1,8 @@
 """A checked search over one view of the indexes -> candidates with their features."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,9 @@ class _Answer:
     plan: str
     unknown_ids: int = 0
     vector_missing: bool = False
+    certainty: float = 1.0
+    cosines: Callable[[Slots], tuple[Slots, Float32]] | None = None
+    """Of a leg that compares vectors: those of some slots that have one, and their cosines."""
 
 
 def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.SearchResponse:
@@ -76,10 +80,13 @@ def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.Se
             answers.append(_LEGS[kind](shared, leg, f"legs[{i}]"))
     with clock.stage("fusion"):
         found = [
-            Found(answer.slots, answer.scores, rules.weight_of(leg, request), _is_cosine(leg))
+            Found(answer.slots, answer.scores, rules.weight_of(leg, request) * answer.certainty, _is_cosine(leg))
             for leg, answer in zip(request.legs, answers, strict=True)
         ]
-        fused = fuse(found, rules.fusion_of(request), columns, request.k)
+        how = rules.fusion_of(request)
+        if how == retriever_pb2.FUSION_RANK_AND_COSINE:
+            found = [_completed(leg, answer, found) for leg, answer in zip(found, answers, strict=True)]
+        fused = fuse(found, how, columns, request.k)
         if len(fused.slots) < request.min_k:
             fused = _filled(fused, shared, request)
         candidates = candidate_columns(fused, [leg.name for leg in request.legs], columns)
@@ -90,6 +97,7 @@ def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.Se
             plan=answer.plan,
             unknown_ids=answer.unknown_ids,
             vector_missing=answer.vector_missing,
+            certainty=answer.certainty,
         )
         for leg, answer in zip(request.legs, answers, strict=True)
     ]
@@ -185,22 +193,33 @@ def _by_title(shared: _Search, slot: int, others: Mask) -> _Answer:
     title = columns.table.titles[slot]
     itself = np.zeros_like(others)
     itself[slot] = True
-    _, own = view.words.search(title, itself, columns, 1, shared.rules.bm25f)
+    own = view.words.search(title, itself, columns, 1, shared.rules.bm25f).scores
     if not len(own):
         return _Answer(np.empty(0, np.int64), np.empty(0, np.float32), "none", vector_missing=True)
-    slots, scores = view.words.search(title, others, columns, shared.depth, shared.rules.bm25f)
+    slots, scores, _ = view.words.search(title, others, columns, shared.depth, shared.rules.bm25f)
     return _Answer(slots, np.minimum(scores / own[0], 1), "words", vector_missing=True)
 
 
 def _near(shared: _Search, dense: DenseView, query: Float32, mask: Mask) -> _Answer:
     columns = shared.view.columns
-    return _Answer(*dense.search(query, mask, columns, shared.depth, shared.exact, shared.effort))
+    slots, scores, plan = dense.search(query, mask, columns, shared.depth, shared.exact, shared.effort)
+    return _Answer(slots, scores, plan, cosines=partial(dense.cosines, query))
+
+
+def _completed(leg: Found, answer: _Answer, legs: Sequence[Found]) -> Found:
+    """A leg that compares vectors, with what the others found and it did not reach."""
+    others = [other.slots for other in legs if not other.cosine]
+    if answer.cosines is None or not others:
+        return leg
+    slots, cosines = answer.cosines(np.setdiff1d(np.concatenate(others), leg.slots))
+    return replace(leg, slots=np.concatenate((leg.slots, slots)), scores=np.concatenate((leg.scores, cosines)))
 
 
 def _words_leg(shared: _Search, leg: retriever_pb2.Leg, path: str) -> _Answer:
     bm25f = shared.rules.bm25f_of(leg.words, f"{path}.words")
-    found = shared.view.words.search(leg.words.query, shared.mask, shared.view.columns, shared.depth, bm25f)
-    return _Answer(*found, "words")
+    view, synonyms = shared.view, shared.rules.synonyms
+    found = view.words.search(leg.words.query, shared.mask, view.columns, shared.depth, bm25f, synonyms)
+    return _Answer(found.slots, found.scores, "words", certainty=found.certainty)
 
 
 def _ids_leg(shared: _Search, leg: retriever_pb2.Leg, path: str) -> _Answer:

@@ -34,7 +34,9 @@ class Words:
                     counts[term].append((number, field, count))
             brands[tuple(word.whole for word in asked(item.brand))].append(number)
         self._n = len(items)
-        self._brands = {name: np.array(numbers) for name, numbers in brands.items() if name}
+        self._brands = {
+            name: np.array(numbers) for name, numbers in brands.items() if not all(term.isdigit() for term in name)
+        }
         self._postings = {term: np.array(rows).T for term, rows in counts.items()}
         means = np.maximum(lengths.mean(axis=1, keepdims=True), 1e-9)
         self._norm = 1 - _BM25F.b + _BM25F.b * lengths / means
@@ -59,7 +61,8 @@ class Words:
         weight = np.bincount(numbers, weights, minlength=self._n)
         frequency = len(np.unique(numbers))
         given: NDArray[np.float64] = weight / (_BM25F.k1 + weight)
-        return given * np.log1p((self._n - frequency + 0.5) / (frequency + 0.5))
+        given *= np.log1p((self._n - frequency + 0.5) / (frequency + 0.5))
+        return given
 
     def _named(self, query: str) -> list[tuple[str, ...]]:
         """The brands that a query names, from the left, the longest first."""

@@ -35,6 +35,10 @@ class _FusionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueTy
     """Sum over legs of weight x score: cosines as they are, other scores divided by the best of their leg (after Bruch,
     Gai, Ingber 2023).
     """
+    FUSION_RANK_AND_COSINE: _Fusion.ValueType  # 3
+    """Sum over legs of weight x part: of vector and item legs the cosine as it is, also of what only the other legs found;
+    of the others 20 / (20 + rank), rank from 0.
+    """
 
 class Fusion(_Fusion, metaclass=_FusionEnumTypeWrapper):
     """How scores of several legs become one."""
@@ -46,6 +50,10 @@ FUSION_RECIPROCAL_RANK: Fusion.ValueType  # 1
 FUSION_CONVEX: Fusion.ValueType  # 2
 """Sum over legs of weight x score: cosines as they are, other scores divided by the best of their leg (after Bruch,
 Gai, Ingber 2023).
+"""
+FUSION_RANK_AND_COSINE: Fusion.ValueType  # 3
+"""Sum over legs of weight x part: of vector and item legs the cosine as it is, also of what only the other legs found;
+of the others 20 / (20 + rank), rank from 0.
 """
 Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 
@@ -204,7 +212,10 @@ Global___ItemLeg: _TypeAlias = ItemLeg  # noqa: Y015
 
 @_typing.final
 class WordsLeg(_message.Message):
-    """Items that hold words, by BM25F."""
+    """Items that hold words, by BM25F. Words of letters that the catalogue lacks stand for the nearest that it has (one
+    letter wrong from 4 letters on, two from 8), words written apart for the one word and the reverse, and a word that
+    names the item's brand counts for more.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -715,6 +726,7 @@ class LegReport(_message.Message):
     PLAN_FIELD_NUMBER: _builtins.int
     UNKNOWN_IDS_FIELD_NUMBER: _builtins.int
     VECTOR_MISSING_FIELD_NUMBER: _builtins.int
+    CERTAINTY_FIELD_NUMBER: _builtins.int
     leg: _builtins.str
     """The leg."""
     found: _builtins.int
@@ -725,6 +737,10 @@ class LegReport(_message.Message):
     """Ids of an id list that the catalogue does not hold."""
     vector_missing: _builtins.bool
     """The item of an item leg has no vector yet, or its text is not covered by the encoder: words of its title stood in."""
+    certainty: _builtins.float
+    """How sure the leg is of what was meant, above 0, at most 1: 1 but for words legs whose query held words that were
+    corrected. The leg's weight is multiplied by it.
+    """
     def __init__(
         self,
         *,
@@ -733,10 +749,11 @@ class LegReport(_message.Message):
         plan: _builtins.str = ...,
         unknown_ids: _builtins.int = ...,
         vector_missing: _builtins.bool = ...,
+        certainty: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "leg", b"leg", "plan", b"plan", "unknown_ids", b"unknown_ids", "vector_missing", b"vector_missing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certainty", b"certainty", "found", b"found", "leg", b"leg", "plan", b"plan", "unknown_ids", b"unknown_ids", "vector_missing", b"vector_missing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

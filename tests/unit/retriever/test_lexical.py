@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.domain.search import FIELDS, Bm25f
-from services.domain.words import analyse
+from services.domain.search import BRAND, FIELDS, Bm25f
+from services.domain.words import analyse, asked
+from services.domain.words import words as words_in
 from services.retriever import lexical
 from services.retriever.columns import Columns
 from services.retriever.lexical import DEFAULT, Lexical, merge, words_of
@@ -41,31 +42,54 @@ class Shelf:
 
     def find(self, query: str, k: int = 10, by: Bm25f = DEFAULT) -> dict[str, float]:
         columns = self.columns.view()
-        slots, scores = self.words.view().search(query, columns.shown, columns, k, by)
+        slots, scores, _ = self.words.view().search(query, columns.shown, columns, k, by)
         return {self.columns.ids[slot]: score for slot, score in zip(slots.tolist(), scores.tolist(), strict=True)}
 
 
 def bm25f(items: list[types_pb2.Item], query: str, by: Bm25f = DEFAULT) -> dict[str, float]:
     """The formula, item by item."""
-    fields = {}
+    fields, lengths = {}, {}
     for item in items:
         attributes = " ".join(f"{a.name} {' '.join(a.values)}" for a in item.attributes)
         texts = [item.title, item.description, item.brand, attributes, " ".join(item.category_path)]
         fields[item.id] = [analyse(text) for text in texts]
-    means = [sum(len(texts[f]) for texts in fields.values()) / max(len(items), 1) for f in range(5)]
+        lengths[item.id] = [len(words_in(text)) for text in texts]
+    means = [sum(length[f] for length in lengths.values()) / max(len(items), 1) for f in range(5)]
+    brands = named_in(query, {item.brand for item in items})
     scores: dict[str, float] = {}
     for term, repeats in Counter(analyse(query)).items():
         holders = [item_id for item_id, texts in fields.items() if any(term in text for text in texts)]
         rarity = math.log(1 + (len(items) - len(holders) + 0.5) / (len(holders) + 0.5))
         for item_id in holders:
             weight = sum(
-                by.weights[f] * text.count(term) / (1 - by.b + by.b * len(text) / means[f])
+                by.weights[f] * text.count(term) / (1 - by.b + by.b * lengths[item_id][f] / means[f])
                 for f, text in enumerate(fields[item_id])
                 if term in text
             )
             if weight:
-                scores[item_id] = scores.get(item_id, 0.0) + repeats * rarity * weight / (by.k1 + weight)
+                theirs = [brand for brand in brands if analyse(brand) == fields[item_id][2]]
+                counted = repeats + BRAND * sum(whole == term for brand in theirs for whole in wholes(brand))
+                scores[item_id] = scores.get(item_id, 0.0) + counted * rarity * weight / (by.k1 + weight)
     return scores
+
+
+def wholes(name: str) -> list[str]:
+    return [word.whole for word in asked(name)]
+
+
+def named_in(query: str, brands: set[str]) -> list[str]:
+    """Brand names in a query, from the left, the longest first."""
+    written, place, named = query.split(), 0, []
+    while place < len(written):
+        for length in range(4, 0, -1):
+            name = " ".join(written[place : place + length])
+            if name in brands and place + length <= len(written):
+                named.append(name)
+                place += length
+                break
+        else:
+            place += 1
+    return named
 
 
 words = st.lists(st.sampled_from(["red", "blue", "shoe", "WH-1000", "鞋", "lamp"]), min_size=1, max_size=6).map(
@@ -151,7 +175,7 @@ def test_a_view_stays_as_it_was() -> None:
     shelf.write(make_item("b", title="red red"))
     shelf.remove("a")
     shelf.merge()
-    slots, _ = view.search("red", columns.shown, columns, 5)
+    slots, _, _ = view.search("red", columns.shown, columns, 5)
     assert [shelf.columns.ids[slot] for slot in slots] == ["a"]
 
 
