@@ -10,11 +10,15 @@ from rich.table import Table
 
 from training.encoder.distil_cli import distil
 from training.encoder.finetune_cli import finetune
+from training.encoder.pretrain_cli import pretrain, synonyms, tokenizer
 from training.encoder.queries.cli import queries
 from training.encoder.reranker.cli import reranker
 
 app = typer.Typer(help="The encoder of the content space.", no_args_is_help=True)
+app.command("tokenizer")(tokenizer)
+app.command("pretrain")(pretrain)
 app.command("finetune")(finetune)
+app.command("synonyms")(synonyms)
 app.command("queries")(queries)
 app.command("distil")(distil)
 app.command("reranker")(reranker)

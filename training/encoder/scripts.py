@@ -38,6 +38,11 @@ _ALPHABETS = {
 }
 
 
+def common_characters(script: str) -> str:
+    """The characters in common use of a script that is written one by one: "han" or "hangul"."""
+    return _CHARACTERS[script]
+
+
 def covered_scripts(tokenizer: Tokenizer) -> tuple[str, ...]:
     """Scripts, named as `scripts_of` names them, whose texts the vocabulary reads in tokens that carry meaning."""
     # A copy, since padding would count as tokens.

@@ -1,0 +1,120 @@
+"""What each way of training the encoder brings in a small fixed budget of steps, measured on judged queries.
+
+    python scripts/ablations/encoder.py --dataset CHORUS --pairs PAIRS --out results.jsonl
+
+Learns from synthetic pairs alone, so every judged query is a test. Runs that the results hold already are left out:
+stopped and run again it goes on with the next one.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.encoder.export import default_model
+from training.encoder.finetune import Finetune, FinetuneConfig
+from training.encoder.loop import Loop
+from training.encoder.model import Model, encode, load
+from training.encoder.pairs import judged_pairs, read_pairs
+from training.encoder.pretrain import Pretrain, PretrainConfig
+from training.encoder.quick_eval import Exam
+from training.encoder.shops import Shop
+
+BUDGET = FinetuneConfig(
+    steps=40, batch=32, chunk=64, learning_rate=5e-5, precision="bf16", evaluate_every=40, patience=0, negatives=0,
+    item_tokens=48, query_tokens=16, evaluate_items=200, held_out=0.005, warm_up=0.2,
+)  # fmt: skip
+VARIANTS: dict[str, dict[str, Any]] = {
+    "untrained": {},
+    "full": {},
+    "lora": {"adapter": "lora", "learning_rate": 2e-3},
+    "fgm": {"adversarial": "fgm"},
+    "pgd": {"adversarial": "pgd", "pgd_steps": 2},
+    "mlm first": {},
+}
+MLM = PretrainConfig(
+    steps=40, batch=32, learning_rate=5e-5, precision="bf16", evaluate_every=40, patience=0, tokens=48, held_out=0.002
+)
+
+
+def main() -> None:
+    """Runs what is missing and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", type=Path, required=True, help="Canonical dataset with judgements.")
+    parser.add_argument("--pairs", type=Path, required=True, help="What `encoder queries` wrote.")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, one a run.")
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--items", type=int, default=4000, help="All with a grade, then others by seed.")
+    given = parser.parse_args()
+    done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.is_file() else []
+    judged = Shop.open(given.dataset, judged_pairs(given.dataset), 0.5, 0)
+    exam = Exam.of(judged, [*judged.learn, *judged.held], given.items, 0)
+    pairs = read_pairs(given.pairs)
+    for seed in given.seeds:
+        for variant in given.variants:
+            # Nothing is drawn where nothing is trained.
+            number = 0 if variant == "untrained" else seed
+            if any((one["variant"], one["seed"]) == (variant, number) for one in done):
+                continue
+            started = time.monotonic()
+            model, share = trained(variant, number, given.dataset, pairs)
+            items = encode(model, exam.texts, 64, "bf16")
+            found = exam.measure(encode(model, [query.text for query in exam.queries], 16, "bf16"), items)
+            result = {
+                "variant": variant,
+                "seed": number,
+                "as_zero": float(found.ndcg.mean()),
+                "condensed": float(found.condensed.mean()),
+                "recall": float(found.recall.mean()),
+                "trainable": share,
+                "seconds": time.monotonic() - started,
+            }
+            done.append(result)
+            with given.out.open("a") as out:
+                out.write(json.dumps(result) + "\n")
+            print(json.dumps(result), flush=True)
+    table(done)
+
+
+def trained(variant: str, seed: int, dataset: Path, pairs: list[Any]) -> tuple[Model, float]:
+    """The encoder after this variant's training, and the share of its weights that were trained."""
+    model = load(default_model())
+    if variant == "untrained":
+        return model, 0.0
+    config = replace(BUDGET, seed=seed, **VARIANTS[variant])
+    shop = Shop.open(dataset, pairs, config.held_out, config.seed)
+    with tempfile.TemporaryDirectory() as work:
+        if variant == "mlm first":
+            first = Pretrain(model, shop.texts, replace(MLM, seed=seed))
+            Loop(first, replace(MLM, seed=seed), Path(work) / "mlm", Path(work) / "board", lambda *told: None).run()
+        task = Finetune(model, [shop], config, {})
+        share = task.trainable_share()
+        Loop(task, config, Path(work) / "fine", Path(work) / "board", lambda *told: None).run()
+        return task.finished(), share
+
+
+def table(done: list[dict[str, Any]]) -> None:
+    """Mean and standard deviation over the seeds, as Markdown."""
+    print("| variant | nDCG@10 as-zero | condensed | recall@10 | trainable | s a run |\n" + "| --- " * 6 + "|")
+    for variant in VARIANTS:
+        runs = [one for one in done if one["variant"] == variant]
+        if runs:
+            cells = []
+            for name in ("as_zero", "condensed", "recall"):
+                values = [one[name] for one in runs]
+                spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+                cells.append(f"{np.mean(values):.4f}{spread}")
+            seconds = np.mean([one["seconds"] for one in runs])
+            print(f"| {variant} ({len(runs)}) | {' | '.join(cells)} | {runs[0]['trainable']:.2%} | {seconds:.0f} |")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
