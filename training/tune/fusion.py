@@ -14,21 +14,32 @@ DEPTH = 2 * CANDIDATES
 """How deep each of two legs then goes."""
 
 _RANK_OFFSET = 60
+_HALF_RANK = 20
 
 
 @dataclass(frozen=True)
 class Leg:
-    """What one leg found, best first: places in the catalogue int64 (n,), scores float64 (n,)."""
+    """What one leg found, best first: places in the catalogue int64 (n,), scores float64 (n,).
+
+    `certainty`: how sure a leg of words is of what was meant. Scores of the leg of vectors are cosines; its `others`
+    are items that it did not reach but words did.
+    """
 
     items: NDArray[np.int64]
     scores: NDArray[np.float64]
+    certainty: float = 1.0
+    others: "Leg | None" = None
 
 
 def fuse(words: Leg, meaning: Leg, words_weight: float, fusion: str) -> NDArray[np.int64]:
     """The places of the first `CANDIDATES`, best first; `fusion` is one of services.domain.search.FUSIONS."""
+    if fusion == "rank_and_cosine" and meaning.others is not None:
+        wanted = np.isin(meaning.others.items, words.items)
+        items = np.concatenate((meaning.items, meaning.others.items[wanted]))
+        meaning = Leg(items, np.concatenate((meaning.scores, meaning.others.scores[wanted])))
     items = np.union1d(words.items, meaning.items)
     scores = np.zeros(len(items))
-    for leg, weight, cosine in ((words, words_weight, False), (meaning, 1 - words_weight, True)):
+    for leg, weight, cosine in ((words, words_weight * words.certainty, False), (meaning, 1 - words_weight, True)):
         scores[np.searchsorted(items, leg.items)] += weight * _part(leg, fusion, cosine)
     return items[np.argsort(-scores, kind="stable")[:CANDIDATES]]
 
@@ -38,5 +49,7 @@ def _part(leg: Leg, fusion: str, cosine: bool) -> NDArray[np.float64]:
         return 1.0 / (_RANK_OFFSET + 1 + np.arange(len(leg.items)))
     if cosine or not len(leg.scores):
         return leg.scores
+    if fusion == "rank_and_cosine":
+        return _HALF_RANK / (_HALF_RANK + np.arange(len(leg.items)))
     shares: NDArray[np.float64] = leg.scores / leg.scores.max()
     return shares

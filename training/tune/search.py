@@ -18,6 +18,7 @@ from training.tune.fusion import CANDIDATES, DEPTH, Leg, fuse
 from training.tune.trials import Trial, draw_bm25f, draw_trials
 
 _SECONDS = 30.0
+_VECTORS_AT_ONCE = 1000
 
 Reached = NDArray[np.float64]
 """nDCG@10 under both rules: float64 (queries, 2), in the order of RULES."""
@@ -90,11 +91,11 @@ def tune_search(
     alone = np.empty((count, len(queries), len(RULES)))
     together = np.empty_like(alone)
     for row, query in enumerate(queries):
-        meaning = _meaning(shop, query, place)
         words = []
         for parameters in bm25f:
             words.append(_words(shop, query, parameters, place))
             told()
+        meaning = _meaning(shop, query, items, place, words)
         for number, leg in enumerate(words):
             alone[number, row] = _reached(leg.items[:CANDIDATES], items, grades[query])
         for number, trial in enumerate(trials):
@@ -135,14 +136,26 @@ def _words(shop: SyncClient, query: str, bm25f: Bm25f, place: Mapping[str, int])
     words = retriever_pb2.WordsLeg(query=query, bm25f=parameters)
     leg = retriever_pb2.Leg(name="words", words=words)
     request = retriever_pb2.SearchRequest(legs=[leg], k=DEPTH, filter=filters.in_stock())
-    found = shop.retrieve(request, timeout=_SECONDS).candidates
-    return Leg(np.array([place[one] for one in found.id], np.int64), np.array(found.score, np.float64))
+    answer = shop.retrieve(request, timeout=_SECONDS)
+    found = answer.candidates
+    scores = np.array(found.legs[0].score, np.float64)
+    return Leg(np.array([place[one] for one in found.id], np.int64), scores, answer.reports[0].certainty)
 
 
-def _meaning(shop: SyncClient, query: str, place: Mapping[str, int]) -> Leg:
-    """Nothing where the encoder cannot read the query, as in serving."""
+def _meaning(shop: SyncClient, query: str, items: Sequence[str], place: Mapping[str, int], words: Sequence[Leg]) -> Leg:
+    """What is near the query, and how near what words found is; nothing where the encoder cannot read the query."""
     embedded = shop.embed([query], role=embedder_pb2.ROLE_QUERY, timeout=_SECONDS)
     if not embedded.readings[0].covered:
         return Leg(np.empty(0, np.int64), np.empty(0))
-    found = shop.nearest(embedded.vectors[0], DEPTH, filter=filters.in_stock(), timeout=_SECONDS)
-    return Leg(np.array([place[one] for one in found.id], np.int64), np.array(found.score, np.float64))
+    vector = embedded.vectors[0]
+    found = shop.nearest(vector, DEPTH, filter=filters.in_stock(), timeout=_SECONDS)
+    near = np.array([place[one] for one in found.id], np.int64)
+    others = np.setdiff1d(np.concatenate([leg.items for leg in words]), near)
+    held, cosines = [], []
+    for start in range(0, len(others), _VECTORS_AT_ONCE):
+        part = others[start : start + _VECTORS_AT_ONCE]
+        asked = shop.vectors([items[one] for one in part.tolist()], timeout=_SECONDS)
+        held.append(part[asked.present])
+        cosines.append(asked.vectors[asked.present] @ (vector / np.linalg.norm(vector)))
+    reached = Leg(np.concatenate(held), np.concatenate(cosines).astype(np.float64)) if held else None
+    return Leg(near, np.array(found.score, np.float64), others=reached)

@@ -201,3 +201,20 @@ def test_equals_stand_by_popularity_then_by_a_key_that_says_nothing_of_age() -> 
     assert best[0] == "i7"
     assert best == order(ids[::-1])
     assert best[1:] not in (sorted(best[1:]), sorted(best[1:], reverse=True))
+
+
+def test_cosines_of_slots_of_base_and_delta_alike() -> None:
+    shelf = Shelf()
+    vectors = random_vectors(30, DIM, seed=3)
+    for number in range(20):
+        shelf.write(f"i{number}", vectors[number])
+    shelf.rebuild()
+    for number in range(20, 30):
+        shelf.write(f"i{number}", vectors[number])
+    shelf.write("unread", None)
+    query = random_vectors(1, DIM, seed=4)[0]
+    wanted = np.array([shelf.columns.held(name) for name in ("i25", "i3", "unread", "i0")] + [10_000])
+    slots, cosines = shelf.dense.view().cosines(query, wanted)
+    assert [shelf.columns.ids[slot] for slot in slots.tolist()] == ["i25", "i3", "i0"]
+    expected = [float(normalised(vectors[number]) @ normalised(query)) for number in (25, 3, 0)]
+    assert cosines.tolist() == pytest.approx(expected, abs=1e-5)
