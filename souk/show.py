@@ -10,26 +10,45 @@ from souk.types.v1 import types_pb2
 
 
 def hits_table(hits: Iterable[shop_pb2.Hit], explain: bool = False) -> Table:
-    """Hits for people to read."""
-    table = Table("#", "item", "title", "brand", "category", "price", "stock", "score", box=None, pad_edge=False)
+    """Hits for people to read; with `explain` a few lines each, which say why."""
     if explain:
-        table.add_column("why")
+        return _explained(hits)
+    table = Table("#", "item", "title", "brand", "category", "price", "stock", "score", box=None, pad_edge=False)
     for hit in hits:
-        row = [
+        table.add_row(
             str(hit.position + 1),
             escape(hit.item_id),
             escape(hit.title[:60]),
             escape(hit.brand),
-            escape(hit.category.rsplit(" > ", 1)[-1]),
-            f"{hit.price:.2f} {hit.currency}" if hit.HasField("price") else "",
+            escape(_leaf(hit.category)),
+            _price(hit),
             str(hit.stock) if hit.HasField("stock") else "",
             f"{hit.score:.3f}",
-        ]
-        if explain:
-            legs = ", ".join(f"{name} {score:.2f}" for name, score in sorted(hit.leg_scores.items()))
-            row.append(f"{'; '.join(hit.reasons)} ({legs})")
-        table.add_row(*row)
+        )
     return table
+
+
+def _explained(hits: Iterable[shop_pb2.Hit]) -> Table:
+    table = Table("#", "item", "what and why", "score", box=None, pad_edge=False)
+    for hit in hits:
+        facts = " · ".join(filter(None, (hit.brand, _leaf(hit.category), _price(hit))))
+        legs = ", ".join(f"{name} {score:.2f}" for name, score in sorted(hit.leg_scores.items()))
+        lines = [
+            escape(hit.title[:60]),
+            *([f"  [dim]{escape(facts)}[/dim]"] if facts else []),
+            *(f"  {escape(reason)}" for reason in hit.reasons),
+            *([f"  [dim]found by {escape(legs)}[/dim]"] if legs else []),
+        ]
+        table.add_row(str(hit.position + 1), escape(hit.item_id), "\n".join(lines), f"{hit.score:.3f}")
+    return table
+
+
+def _leaf(category: str) -> str:
+    return category.rsplit(" > ", 1)[-1]
+
+
+def _price(hit: shop_pb2.Hit) -> str:
+    return f"{hit.price:.2f} {hit.currency}" if hit.HasField("price") else ""
 
 
 def info_line(info: shop_pb2.AnswerInfo) -> str:

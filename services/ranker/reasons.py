@@ -63,20 +63,23 @@ class Ranked:
             if self._history[at].type in LIKED and history_vectors[at].any()
         ]
         self._last = {entry.item_id: entry.type for entry in self._history if entry.type in LIKED}
-        self._nearest = np.zeros(len(candidate_vectors), np.int64)
-        if self._near:
-            self._nearest = (candidate_vectors @ history_vectors[self._near].T).argmax(axis=1)
+        self._closeness = candidate_vectors @ history_vectors[self._near].T
 
     def nearest(self, row: int) -> tuple[str, str]:
-        """The event of the history whose item is nearest to the candidate, and that item."""
-        if not self._near:
+        """The event of the history whose item is nearest to the candidate, and that item, which is another one."""
+        own = self.request.candidates.id[row]
+        closeness = [
+            -np.inf if self._history[at].item_id == own else float(self._closeness[row, column])
+            for column, at in enumerate(self._near)
+        ]
+        if not np.isfinite(closeness).any():
             return "fits what you did", ""
-        event = self._history[self._near[self._nearest[row]]]
+        event = self._history[self._near[int(np.argmax(closeness))]]
         return _NEAR[event.type], event.item_id
 
     def again(self, item_id: str) -> tuple[str, str]:
         """What the shopper last did with an item of the history."""
-        return _AGAIN[self._last[item_id]], item_id
+        return _AGAIN[self._last[item_id]], ""
 
 
 def explain(rows: Sequence[int], features: Float32, score: Score, ranked: Ranked) -> list[ranker_pb2.Reasons]:

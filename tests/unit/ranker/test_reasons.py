@@ -42,6 +42,14 @@ def test_the_nearest_event_is_named_and_the_latest_among_equals() -> None:
     assert ranked(vectors=np.zeros((0, tiny.DIM), np.float32)).nearest(0) == ("fits what you did", "")
 
 
+def test_an_item_is_not_said_to_be_near_itself() -> None:
+    view = types_pb2.EVENT_TYPE_VIEW
+    vectors = np.eye(tiny.DIM, dtype=np.float32)[[0, 1]]
+    assert ranked(("a", view), ("y", view), vectors=vectors).nearest(0) == ("near what you viewed", "y")
+    assert ranked(("a", view), vectors=vectors[:1]).nearest(0) == ("fits what you did", "")
+    assert ranked(("a", view), vectors=vectors[:1]).again("a") == ("you viewed it", "")
+
+
 def test_no_more_than_four_reasons_are_told_strongest_first() -> None:
     rows = np.zeros((2, len(FEATURES)), np.float32)
     names = ("words", "meaning", "like", "profile", "popularity", "recency", "price_closeness")
