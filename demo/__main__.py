@@ -1,5 +1,7 @@
 """`python -m demo`: makes data and bundle, runs the stack as real processes, shows answers and checks each."""
 
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +25,8 @@ def main(
     minutes: Annotated[float, typer.Option(help="Budget of each training of the ranker.")] = 0.75,
 ) -> None:
     """Shows Souk at work."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # As Ctrl-C does: the stack must not outlive the demo.
+        signal.signal(ending, lambda number, _frame: sys.exit(128 + number))
     began = time.monotonic()
     console = Console()
     checks = Checks(console)

@@ -36,11 +36,14 @@ class Stack:
                 [*command, "--port", str(self.port)], stdout=output, stderr=output, start_new_session=True
             )
         end = time.monotonic() + _HEALTHY_WITHIN_SECONDS
-        while "souk search" not in log.read_text(errors="replace"):
-            if self._child.poll() is not None or time.monotonic() > end:
-                self._end()
-                raise SystemExit(f"the stack did not start:\n{log.read_text(errors='replace')}")
-            time.sleep(0.1)
+        try:
+            while "souk search" not in log.read_text(errors="replace"):
+                if self._child.poll() is not None or time.monotonic() > end:
+                    raise SystemExit(f"the stack did not start:\n{log.read_text(errors='replace')}")
+                time.sleep(0.1)
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
