@@ -26,9 +26,11 @@ from training.encoder.pretrain import Pretrain, PretrainConfig
 from training.encoder.quick_eval import Exam
 from training.encoder.shops import Shop
 
+# Title, brand and category, mostly: what a slow machine has time for.
+TOKENS = 32
 BUDGET = FinetuneConfig(
-    steps=40, batch=32, chunk=64, learning_rate=5e-5, precision="bf16", evaluate_every=40, patience=0, negatives=0,
-    item_tokens=48, query_tokens=16, evaluate_items=200, held_out=0.005, warm_up=0.2,
+    steps=40, batch=32, chunk=64, learning_rate=1e-4, precision="bf16", evaluate_every=40, patience=0, negatives=0,
+    item_tokens=TOKENS, query_tokens=16, evaluate_items=200, held_out=0.005, warm_up=0.2,
 )  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "untrained": {},
@@ -39,7 +41,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mlm first": {},
 }
 MLM = PretrainConfig(
-    steps=40, batch=32, learning_rate=5e-5, precision="bf16", evaluate_every=40, patience=0, tokens=48, held_out=0.002
+    steps=40,
+    batch=32,
+    learning_rate=1e-4,
+    precision="bf16",
+    evaluate_every=40,
+    patience=0,
+    tokens=TOKENS,
+    held_out=0.002,
 )
 
 
@@ -51,12 +60,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one a run.")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
-    parser.add_argument("--items", type=int, default=4000, help="All with a grade, then others by seed.")
+    parser.add_argument("--items", type=int, default=3000, help="All with a grade, then others by seed.")
     given = parser.parse_args()
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.is_file() else []
     judged = Shop.open(given.dataset, judged_pairs(given.dataset), 0.5, 0)
     exam = Exam.of(judged, [*judged.learn, *judged.held], given.items, 0)
-    pairs = read_pairs(given.pairs)
+    shop = Shop.open(given.dataset, read_pairs(given.pairs), BUDGET.held_out, 0)
     for seed in given.seeds:
         for variant in given.variants:
             # Nothing is drawn where nothing is trained.
@@ -64,8 +73,8 @@ def main() -> None:
             if any((one["variant"], one["seed"]) == (variant, number) for one in done):
                 continue
             started = time.monotonic()
-            model, share = trained(variant, number, given.dataset, pairs)
-            items = encode(model, exam.texts, 64, "bf16")
+            model, share = trained(variant, number, shop)
+            items = encode(model, exam.texts, TOKENS, "bf16")
             found = exam.measure(encode(model, [query.text for query in exam.queries], 16, "bf16"), items)
             result = {
                 "variant": variant,
@@ -83,13 +92,12 @@ def main() -> None:
     table(done)
 
 
-def trained(variant: str, seed: int, dataset: Path, pairs: list[Any]) -> tuple[Model, float]:
+def trained(variant: str, seed: int, shop: Shop) -> tuple[Model, float]:
     """The encoder after this variant's training, and the share of its weights that were trained."""
     model = load(default_model())
     if variant == "untrained":
         return model, 0.0
     config = replace(BUDGET, seed=seed, **VARIANTS[variant])
-    shop = Shop.open(dataset, pairs, config.held_out, config.seed)
     with tempfile.TemporaryDirectory() as work:
         if variant == "mlm first":
             first = Pretrain(model, shop.texts, replace(MLM, seed=seed))
