@@ -111,7 +111,8 @@ class Stack:
                 "SOUK_GATEWAY_RANKER": address["ranker"],
             },
         }
-        if bundle.manifest.ranker is None:  # Made before there were events to learn from: nobody to rank.
+        if bundle.manifest.ranker is None and bundle.manifest.reranker is None:
+            # Made before there were events to learn from: nobody to rank.
             del own["ranker"]
             del own["gateway"]["SOUK_GATEWAY_RANKER"]
         self.processes = [

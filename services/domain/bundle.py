@@ -76,6 +76,29 @@ class ColdstartManifest:
 
 
 @dataclass(frozen=True)
+class RerankerManifest:
+    """The cross-encoder that reads a query with a candidate; paths are relative to the bundle.
+
+    `weight` is the share of its relevance in the score of a candidate; `scripts` those its vocabulary covers. It
+    belongs to no space.
+    """
+
+    max_tokens: int
+    weight: float
+    scripts: tuple[str, ...]
+    model: str = "reranker/model.onnx"
+    tokenizer: str = "reranker/tokenizer.json"
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RerankerManifest":
+        """From plain JSON values. Raises KeyError, TypeError, ValueError."""
+        made = cls(**{**values, "scripts": tuple(values["scripts"])})
+        if not 0 <= made.weight <= 1:
+            raise ValueError(f"reranker.weight: must be from 0 to 1, not {made.weight}")
+        return made
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What is in a bundle, which spaces it speaks, and how well it did.
 
@@ -89,6 +112,7 @@ class Manifest:
     ranker: RankerManifest | None = None
     coldstart: ColdstartManifest | None = None
     search: SearchManifest | None = None
+    reranker: RerankerManifest | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +165,8 @@ def _manifest(values: dict[str, Any]) -> Manifest:
     encoder = dict(values["encoder"])
     encoder["template"] = TextTemplate.from_json(encoder["template"])
     encoder["scripts"] = tuple(encoder["scripts"])
-    ranker, coldstart, search = values.get("ranker"), values.get("coldstart"), values.get("search")
+    ranker, coldstart = values.get("ranker"), values.get("coldstart")
+    search, reranker = values.get("search"), values.get("reranker")
     return Manifest(
         EncoderManifest(**encoder),
         values["created_at"],
@@ -149,6 +174,7 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         None if ranker is None else RankerManifest.from_json(ranker),
         None if coldstart is None else ColdstartManifest.from_json(coldstart),
         None if search is None else SearchManifest.from_json(search),
+        None if reranker is None else RerankerManifest.from_json(reranker),
     )
 
 
@@ -171,6 +197,8 @@ def _named(manifest: Manifest) -> Iterator[str]:
         yield from (ranker.shopper_model, ranker.heads_model, ranker.items, ranker.projection)
     if manifest.coldstart is not None:
         yield manifest.coldstart.topics
+    if manifest.reranker is not None:
+        yield from (manifest.reranker.model, manifest.reranker.tokenizer)
     if manifest.search is not None and manifest.search.synonyms:
         yield manifest.search.synonyms
 

@@ -71,9 +71,10 @@ class Pipeline:
                 rest = None if share is None else 1 - share
                 legs.append(vector_leg("meaning", types_pb2.SPACE_CONTENT, vector, rest))
             columns = await self._steps.find_something(journey, wanted, legs, wanted.excluded)
-            if context is None or context.stage == types_pb2.STAGE_COLD:
+            personal = context is not None and context.stage != types_pb2.STAGE_COLD
+            if not personal and not self._settings.rerank:
                 return Listed.as_retrieved(columns)
-            return await self._steps.rank(journey, context, columns, wanted, query=request.query)
+            return await self._steps.rank(journey, context if personal else None, columns, wanted, query=request.query)
 
         return await self._page(journey, wanted, compute)
 

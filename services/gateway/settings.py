@@ -34,6 +34,9 @@ class GatewaySettings(Settings):
         lt=1,
         description="Share of words in the score of a search, the vector has the rest; absent: as the bundle states.",
     )
+    rerank: int = Field(
+        0, ge=0, le=200, description="Best candidates of a search that the bundle's reranker reads; 0: none."
+    )
     out_of_stock: bool = Field(False, description="Show items that cannot be sold now.")
     running: int = Field(64, ge=1, le=10000, description="Requests that run at once.")
     waiting: int = Field(512, ge=0, le=100000, description="Requests that may wait; beyond it callers are refused.")

@@ -159,6 +159,7 @@ class Steps:
             candidates=columns,
             explain=wanted.explain,
             generation=journey.generation,
+            rerank=self._settings.rerank if wanted.scene == types_pb2.SCENE_SEARCH else 0,
         )
         try:
             answer = await journey.stage(
@@ -167,8 +168,12 @@ class Steps:
         except StageFailed as failure:
             journey.degrade("rank", failure.reason, "retrieval order")
             return Listed.as_retrieved(columns)
+        if answer.reranked < min(request.rerank, len(columns.id)):
+            reason = answer.reranked_fewer or types_pb2.DEGRADATION_REASON_UNAVAILABLE
+            journey.degrade("rerank", reason, f"the order without it but for {answer.reranked}")
         reasons = [[f"{one.text} {one.subject}".strip() for one in each.reasons] for each in answer.reasons]
-        return Listed(columns, answer.order, answer.score, "ranker", reasons)
+        policy = "reranker" if context is None and request.rerank else "ranker"
+        return Listed(columns, answer.order, answer.score, policy, reasons)
 
     async def record(self, journey: Journey, impression: types_pb2.Impression) -> None:
         """Writes what was shown. Raises StageFailed where that failed."""

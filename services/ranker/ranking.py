@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -17,11 +18,14 @@ from services.ranker import closeness, diversity
 from services.ranker.model import History, Model
 from services.ranker.objectives import Objectives
 from services.ranker.reasons import Ranked, explain
+from services.ranker.reranker import Reranker
+from services.ranker.search_only import by_relevance
 from services.ranker.vectors import ANY, Found, ItemVectors
 from services.runtime.cache import Slab
 from services.runtime.errors import Unavailable
 from services.runtime.telemetry import StageClock
 from souk.ranker.v1 import ranker_pb2
+from souk.types.v1 import types_pb2
 from souk.vectors import Float32, pack_vector
 
 R = TypeVar("R")
@@ -39,6 +43,7 @@ class Ranking:
         release: Callable[[], Awaitable[None]],
         workers: Executor,
         shopper_rows: int,
+        reranker: Reranker | None = None,
     ) -> None:
         """`release` lets go of the vectors, which several generations may share. Raises ValueError as Objectives."""
         self.generation = generation
@@ -50,6 +55,24 @@ class Ranking:
         self._workers = workers
         # By what the network reads: an entry can never be stale.
         self._shoppers = Slab(shopper_rows, manifest.dim)
+        self._reranker = reranker
+
+    @property
+    def provider(self) -> str:
+        """Where the networks run."""
+        return self.model.provider
+
+    @property
+    def space(self) -> types_pb2.SpaceInfo:
+        """The behaviour space."""
+        return types_pb2.SpaceInfo(
+            space=types_pb2.SPACE_BEHAVIOUR, version=self.manifest.space_version, dim=self.manifest.dim
+        )
+
+    @property
+    def max_history(self) -> int:
+        """Events of a history that count."""
+        return self.manifest.max_history
 
     async def encode(self, request: ranker_pb2.EncodeShopperRequest) -> ranker_pb2.EncodeShopperResponse:
         """The shopper's vector. Raises Invalid where nothing of the history can be read, Unavailable where that is
@@ -71,8 +94,16 @@ class Ranking:
             vector=pack_vector(vector), space_version=self.manifest.space_version, generation=self.generation
         )
 
-    async def rank(self, request: ranker_pb2.RankRequest, clock: StageClock) -> ranker_pb2.RankResponse:
-        """The best of the candidates, in order. The request has passed its checks."""
+    async def rank(
+        self, request: ranker_pb2.RankRequest, clock: StageClock, until: float = math.inf
+    ) -> ranker_pb2.RankResponse:
+        """The best of the candidates, in order. The request has passed its checks; the reranker begins to read nothing
+        more from time.monotonic() `until` on."""
+        if request.rerank and request.scene == types_pb2.SCENE_SEARCH and not request.HasField("context"):
+            # Of nobody the heads know no more than the retrieval does.
+            response = await self._compute(lambda: by_relevance(self._reranker, request, clock, until))
+            response.generation = self.generation
+            return response
         entries, candidates = list(request.context.history), request.candidates
         now = time.time()
         with clock.stage("vectors"):
@@ -84,7 +115,7 @@ class Ranking:
             entries, found.vectors[: len(entries)], found.present[: len(entries)], self.model.max_history, now
         )
         key, shopper = self._remembered(history)
-        computed = await self._compute(lambda: self._rank(request, found, history, shopper, now, clock))
+        computed = await self._compute(lambda: self._rank(request, found, history, shopper, now, clock, until))
         response, shopper = computed
         if len(history) and shopper is not None:
             self._shoppers.put([key], shopper[None])
@@ -107,6 +138,7 @@ class Ranking:
         shopper: Float32 | None,
         now: float,
         clock: StageClock,
+        until: float,
     ) -> tuple[ranker_pb2.RankResponse, Float32 | None]:
         """Everything that computes, in a worker thread; also the shopper's vector, None for nobody."""
         candidates = request.candidates
@@ -114,7 +146,7 @@ class Ranking:
         vectors, present = found.vectors[events:], found.present[events:]
 
         def score(rows: Float32) -> NDArray[np.float64]:
-            return self._score(request, rows, self.model.probabilities(rows))
+            return share * self._score(request, rows, self.model.probabilities(rows))
 
         with clock.stage("inference"):
             if shopper is None and len(history):
@@ -126,6 +158,15 @@ class Ranking:
             rows = features(request.context, request.query, request.scene, candidates, affinity, now)
             probability = self.model.probabilities(rows)
             scores = self._score(request, rows, probability)
+        # What a unit of the ranker's own score is of the final one: the reasons tell parts of that.
+        share = 1.0
+        read = None
+        if self._reranker is not None and request.rerank and request.scene == types_pb2.SCENE_SEARCH:
+            with clock.stage("rerank"):
+                read = self._reranker.read(request.query, candidates, request.rerank, until)
+                if read.count:
+                    share = (1 - self._reranker.weight) / max(float(scores.max()), 1e-12)
+                    scores = self._reranker.fuse(scores, read)
         with clock.stage("list"):
             wanted = request.top_k or len(scores)
             order = diversity.by_score(scores, np.array(candidates.popularity, np.float64), candidates.id)
@@ -140,6 +181,8 @@ class Ranking:
             objectives=self._objectives.columns(probability[order]),
             reasons=reasons,
             generation=self.generation,
+            reranked=read.count if read else 0,
+            reranked_fewer=read.fewer if read else types_pb2.DEGRADATION_REASON_UNSPECIFIED,
         )
         return response, shopper
 

@@ -25,6 +25,7 @@ MAX_SEEN = 2_000
 MAX_CART = 100
 MAX_SHARES = 16
 MAX_ATTRIBUTES = 32
+MAX_RERANK = 200
 
 _COLUMNS = ("revision", "title", "price", "currency", "brand", "category", "stock", "created_at", "popularity", "score")
 _CODED = (("currency", "currencies"), ("brand", "brands"), ("category", "categories"))
@@ -42,6 +43,7 @@ def check_rank(request: ranker_pb2.RankRequest, max_candidates: int) -> None:
     _check_ids(request.item_ids, "item_ids")
     _check_candidates(request.candidates, max_candidates)
     check_range(request.top_k, "top_k", 0, len(request.candidates.id))
+    check_range(request.rerank, "rerank", 0, MAX_RERANK)
 
 
 def check_context(context: coldstart_pb2.ShopperContext) -> None:

@@ -1,6 +1,8 @@
 """The ranker's RPCs: checks what comes in, lets in what fits, runs it through a generation."""
 
 import asyncio
+import math
+import time
 from typing import Any
 
 import grpc.aio
@@ -9,11 +11,13 @@ from services.domain.bundle import Bundle
 from services.ranker.model import Model
 from services.ranker.ranking import Ranking
 from services.ranker.requests import MAX_HISTORY, check_context, check_rank
+from services.ranker.reranker import Reranker
+from services.ranker.search_only import SearchOnly
 from services.ranker.settings import RankerSettings
 from services.ranker.vectors import ItemVectors
 from services.runtime import threads
 from services.runtime.admission import Admission
-from services.runtime.channels import connect
+from services.runtime.channels import connect, time_left
 from services.runtime.errors import FailedPrecondition, NotFound
 from services.runtime.generations import Generations, GenerationsServicer
 from services.runtime.telemetry import StageClock
@@ -25,12 +29,16 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 # A shopper's vector costs about as much as so many candidates.
 _ENCODE_WORK = 50
+# And so does a pair that the reranker reads.
+_PAIR_WORK = 50
+# Of the time left, for reading: the order must be made and sent, too.
+_RERANK_SHARE = 0.5
 
 
 class RankerServicer(ranker_pb2_grpc.RankerServicer):
     """souk.ranker.v1.Ranker."""
 
-    def __init__(self, generations: Generations[Ranking], settings: RankerSettings) -> None:
+    def __init__(self, generations: Generations[Ranking | SearchOnly], settings: RankerSettings) -> None:
         self._generations = generations
         self._settings = settings
         self._admission = Admission("rank", settings.max_running, settings.max_waiting)
@@ -40,8 +48,11 @@ class RankerServicer(ranker_pb2_grpc.RankerServicer):
         clock = StageClock()
         check_rank(request, self._settings.max_candidates)
         with self._generations.use(request.generation) as ranking:
-            async with self._admission.admit(len(request.candidates.id)):
-                return await ranking.rank(request, clock)
+            pairs = min(request.rerank, len(request.candidates.id))
+            async with self._admission.admit(len(request.candidates.id) + _PAIR_WORK * pairs):
+                seconds = self._settings.rerank_seconds
+                seconds = min(seconds, _RERANK_SHARE * time_left(context, 2 * seconds))
+                return await ranking.rank(request, clock, time.monotonic() + seconds)
 
     async def EncodeShopper(
         self, request: ranker_pb2.EncodeShopperRequest, context: _Context
@@ -57,12 +68,10 @@ class RankerServicer(ranker_pb2_grpc.RankerServicer):
         with self._generations.use("") as ranking:
             return ranker_pb2.GetInfoResponse(
                 generation=ranking.generation,
-                space=types_pb2.SpaceInfo(
-                    space=types_pb2.SPACE_BEHAVIOUR, version=ranking.manifest.space_version, dim=ranking.manifest.dim
-                ),
+                space=ranking.space,
                 max_candidates=self._settings.max_candidates,
-                max_history=min(ranking.manifest.max_history, MAX_HISTORY),
-                provider=ranking.model.provider,
+                max_history=min(ranking.max_history, MAX_HISTORY),
+                provider=ranking.provider,
             )
 
 
@@ -111,10 +120,12 @@ class RankerService:
             popularity=[0.0, 1.0],
             score=[1.0, 0.5],
         )
-        request = ranker_pb2.RankRequest(scene=types_pb2.SCENE_HOME, candidates=candidates, explain=True)
+        request = ranker_pb2.RankRequest(
+            scene=types_pb2.SCENE_SEARCH, query="warm up", candidates=candidates, explain=True, rerank=2
+        )
         check_rank(request, self._settings.max_candidates)
         with self._generations.use("") as ranking:
-            await ranking.rank(request, StageClock())
+            await ranking.rank(request, StageClock(), math.inf)
 
     async def check(self) -> None:
         """Raises when a network no longer answers."""
@@ -129,9 +140,14 @@ class RankerService:
         self._workers.shutdown(wait=False, cancel_futures=True)
         await self._channel.close()
 
-    async def _load(self, bundle: Bundle) -> Ranking:
-        manifest = bundle.manifest.ranker
+    async def _load(self, bundle: Bundle) -> Ranking | SearchOnly:
+        manifest, named = bundle.manifest.ranker, bundle.manifest.reranker
+        reranker = None
+        if named is not None:
+            reranker = await asyncio.to_thread(Reranker, bundle.path, named, self._settings.provider)
         if manifest is None:
+            if reranker is not None:
+                return SearchOnly(bundle.generation, reranker, self._workers)
             raise FailedPrecondition(
                 f"{bundle.path}: holds no ranker; train one with `python -m training train ranker` and build the "
                 f"bundle with it (`python -m training bundle`)"
@@ -150,7 +166,7 @@ class RankerService:
                 await vectors.close()
 
         ranking = Ranking(
-            bundle.generation, manifest, model, vectors, release, self._workers, self._settings.shopper_rows
+            bundle.generation, manifest, model, vectors, release, self._workers, self._settings.shopper_rows, reranker
         )
         self._spaces[manifest.space_version] = vectors, users + 1
         return ranking

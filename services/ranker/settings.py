@@ -19,6 +19,9 @@ class RankerSettings(Settings):
     vector_seconds: float = Field(0.25, gt=0, le=10, description="Longest wait for vectors; then it goes on without.")
     vector_rows: int = Field(20_000, ge=1, description="Item vectors kept in memory; below the catalogue's size.")
     shopper_rows: int = Field(10_000, ge=1, description="Shoppers' vectors kept in memory.")
+    rerank_seconds: float = Field(
+        0.3, gt=0, le=10, description="Longest reading of a search's candidates; never over half of its time left."
+    )
     max_candidates: int = Field(1_000, ge=1, le=10_000, description="Candidates a request may hold.")
     max_running: int = Field(10_000, ge=10_000, description="Candidates that may be ranked at once.")
     max_waiting: int = Field(20_000, ge=0, description="Candidates that may wait before the gate.")

@@ -12,6 +12,10 @@ from training.bundle.search import SearchPartError, read_search
 from training.coldstart.card import CARD as COLDSTART_CARD
 from training.coldstart.card import TOPICS, ColdstartCard
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card, ExportError
+from training.encoder.reranker.card import CARD as RERANKER_CARD
+from training.encoder.reranker.card import MODEL as RERANKER
+from training.encoder.reranker.card import TOKENIZER as RERANKER_TOKENIZER
+from training.encoder.reranker.card import RerankerCard, RerankerError
 from training.ranker.card import CARD as RANKER_CARD
 from training.ranker.card import HEADS, ITEMS, PROJECTION, SHOPPER, CardError, RankerCard
 
@@ -21,7 +25,12 @@ class AssembleError(Exception):
 
 
 def assemble(
-    encoder: Path, out: Path, ranker: Path | None = None, coldstart: Path | None = None, search: Path | None = None
+    encoder: Path,
+    out: Path,
+    ranker: Path | None = None,
+    coldstart: Path | None = None,
+    search: Path | None = None,
+    reranker: Path | None = None,
 ) -> Bundle:
     """Makes the new directory `out` from an exported encoder and what was trained on its content space, all or nothing.
 
@@ -51,7 +60,12 @@ def assemble(
             if synonyms is not None:
                 parts.append(_Part(synonyms.parent, {synonyms.name: scored.synonyms}, {}))
             manifest = replace(manifest, search=scored)
-    except (CardError, SearchPartError) as error:
+        if reranker is not None:
+            read = RerankerCard.read(reranker / RERANKER_CARD)
+            files = {RERANKER: read.manifest.model, RERANKER_TOKENIZER: read.manifest.tokenizer}
+            parts.append(_Part(reranker, files, read.metrics))
+            manifest = replace(manifest, reranker=read.manifest)
+    except (CardError, SearchPartError, RerankerError) as error:
         raise AssembleError(str(error)) from None
     for path, trained in ((ranker, manifest.ranker), (coldstart, manifest.coldstart)):
         content = manifest.encoder.space_version

@@ -16,12 +16,13 @@ def bundle(
     ranker: Annotated[Path | None, typer.Option(help="What `train ranker` wrote.")] = None,
     coldstart: Annotated[Path | None, typer.Option(help="What `train coldstart` wrote.")] = None,
     search: Annotated[Path | None, typer.Option(help="JSON that says how searches are scored; else defaults.")] = None,
+    reranker: Annotated[Path | None, typer.Option(help="What `encoder reranker` wrote.")] = None,
 ) -> None:
     """Assemble what was trained into one bundle that the services can serve."""
     console = Console()
     try:
         with console.status("copying and sealing"):
-            made = assemble(encoder, out, ranker, coldstart, search)
+            made = assemble(encoder, out, ranker, coldstart, search, reranker)
     except (AssembleError, BundleError) as error:
         console.print(f"[red]refused:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None

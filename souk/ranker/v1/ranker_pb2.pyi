@@ -63,6 +63,7 @@ class RankRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What was typed, for SEARCH: at most 512 bytes."""
     scene: _types_pb2.Scene.ValueType
@@ -73,6 +74,10 @@ class RankRequest(_message.Message):
     """Whether reasons are wanted."""
     generation: _builtins.str
     """Which generation; empty: the one that serves."""
+    rerank: _builtins.int
+    """In SEARCH: how many candidates, the best retrieved first, the bundle's reranker reads together with the query; 0 to
+    200, more than there are: all.
+    """
     @_builtins.property
     def context(self) -> _coldstart_pb2.ShopperContext:
         """The shopper; absent: nobody in particular."""
@@ -96,10 +101,11 @@ class RankRequest(_message.Message):
         top_k: _builtins.int = ...,
         explain: _builtins.bool = ...,
         generation: _builtins.str = ...,
+        rerank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "explain", b"explain", "generation", b"generation", "item_ids", b"item_ids", "query", b"query", "scene", b"scene", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "explain", b"explain", "generation", b"generation", "item_ids", b"item_ids", "query", b"query", "rerank", b"rerank", "scene", b"scene", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,8 +205,16 @@ class RankResponse(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    RERANKED_FIELD_NUMBER: _builtins.int
+    RERANKED_FEWER_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
     """The generation that answered."""
+    reranked: _builtins.int
+    """How many candidates the reranker read. Its relevance, 0 to 1, is then a part of the score by the weight that the
+    bundle states; the rest is the score without it as a share of the best.
+    """
+    reranked_fewer: _types_pb2.DegradationReason.ValueType
+    """Why it read fewer than it was asked to; unspecified where it read all of them."""
     @_builtins.property
     def order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Row numbers of the request's candidates, best first."""
@@ -232,10 +246,12 @@ class RankResponse(_message.Message):
         reasons: _abc.Iterable[Global___Reasons] | None = ...,
         generation: _builtins.str = ...,
         timings: _abc.Iterable[_types_pb2.StageTiming] | None = ...,
+        reranked: _builtins.int = ...,
+        reranked_fewer: _types_pb2.DegradationReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "objectives", b"objectives", "order", b"order", "reasons", b"reasons", "score", b"score", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "objectives", b"objectives", "order", b"order", "reasons", b"reasons", "reranked", b"reranked", "reranked_fewer", b"reranked_fewer", "score", b"score", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

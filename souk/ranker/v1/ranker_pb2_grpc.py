@@ -61,7 +61,8 @@ class RankerServicer:
     def Rank(self, request, context):
         """The best of the candidates, in order.
         INVALID_ARGUMENT     a field is malformed or beyond its limit: mend it.
-        FAILED_PRECONDITION  the generation named is not loaded.
+        FAILED_PRECONDITION  the generation named is not loaded, or its bundle holds no ranker (then only SEARCH is ordered,
+        by retrieval and reranker).
         RESOURCE_EXHAUSTED   more candidates are waiting than may: back off, or go on in retrieval order.
         UNAVAILABLE          starting or draining: go on in retrieval order.
         DEADLINE_EXCEEDED    the caller's time ran out.

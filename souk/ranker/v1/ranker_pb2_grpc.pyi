@@ -38,7 +38,8 @@ class RankerStub:
     Rank: _grpc.UnaryUnaryMultiCallable[_ranker_pb2.RankRequest, _ranker_pb2.RankResponse]
     """The best of the candidates, in order.
       INVALID_ARGUMENT     a field is malformed or beyond its limit: mend it.
-      FAILED_PRECONDITION  the generation named is not loaded.
+      FAILED_PRECONDITION  the generation named is not loaded, or its bundle holds no ranker (then only SEARCH is ordered,
+                           by retrieval and reranker).
       RESOURCE_EXHAUSTED   more candidates are waiting than may: back off, or go on in retrieval order.
       UNAVAILABLE          starting or draining: go on in retrieval order.
       DEADLINE_EXCEEDED    the caller's time ran out.
@@ -60,7 +61,8 @@ class RankerAsyncStub(RankerStub):
     Rank: _aio.UnaryUnaryMultiCallable[_ranker_pb2.RankRequest, _ranker_pb2.RankResponse]  # type: ignore[assignment]
     """The best of the candidates, in order.
       INVALID_ARGUMENT     a field is malformed or beyond its limit: mend it.
-      FAILED_PRECONDITION  the generation named is not loaded.
+      FAILED_PRECONDITION  the generation named is not loaded, or its bundle holds no ranker (then only SEARCH is ordered,
+                           by retrieval and reranker).
       RESOURCE_EXHAUSTED   more candidates are waiting than may: back off, or go on in retrieval order.
       UNAVAILABLE          starting or draining: go on in retrieval order.
       DEADLINE_EXCEEDED    the caller's time ran out.
@@ -85,7 +87,8 @@ class RankerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ranker_pb2.RankResponse, _abc.Awaitable[_ranker_pb2.RankResponse]]:
         """The best of the candidates, in order.
           INVALID_ARGUMENT     a field is malformed or beyond its limit: mend it.
-          FAILED_PRECONDITION  the generation named is not loaded.
+          FAILED_PRECONDITION  the generation named is not loaded, or its bundle holds no ranker (then only SEARCH is ordered,
+                               by retrieval and reranker).
           RESOURCE_EXHAUSTED   more candidates are waiting than may: back off, or go on in retrieval order.
           UNAVAILABLE          starting or draining: go on in retrieval order.
           DEADLINE_EXCEEDED    the caller's time ran out.

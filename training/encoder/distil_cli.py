@@ -1,0 +1,65 @@
+"""`python -m training encoder distil`."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+
+def distil(
+    dataset: Annotated[Path, typer.Option(help="A canonical dataset: the texts to learn on.")],
+    model: Annotated[Path, typer.Option(help="Directory of the teacher, a mean-pooled BERT.")],
+    out: Annotated[Path, typer.Option(help="New directory for the student.")],
+    pairs: Annotated[
+        Path | None, typer.Option(help="Pairs whose queries are learned, too, as `encoder queries` writes them.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML with settings of DistilConfig.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Over the file's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Over the file's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Over the file's.")] = None,
+) -> None:
+    """Distil an encoder into a student with fewer layers. Killed and run again it goes on."""
+    # Imported here: torch takes seconds, and --help should not.
+    from dataclasses import asdict
+
+    from services.domain.text import TextTemplate, item_text
+    from training.encoder.distil import Distil, DistilConfig, Texts, student_of, taught
+    from training.encoder.loop import processes
+    from training.encoder.model import load, save
+    from training.encoder.pairs import read_pairs
+    from training.encoder.running import finish, quiet_console, train
+    from training.train_cli import read_items, refusals
+
+    with refusals(), processes() as device:
+        if out.exists():
+            raise FileExistsError(f"{out}: exists already; name a new directory with --out")
+        settings = DistilConfig.read(config, layers=layers, steps=steps, seed=seed)
+        template = TextTemplate()
+        texts = [template.item_prefix + item_text(item, template) for item in read_items(dataset)]
+        queries = [template.query_prefix + pair.query for pair in read_pairs(pairs)] if pairs else []
+        teacher = load(model)
+        student = student_of(teacher, settings.layers)
+        console = quiet_console()
+        # Kept with the checkpoints: what a killed run made is not made again.
+        work = out.parent / f".{out.name}.checkpoints"
+        sides: list[Texts] = []
+        with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console) as progress:
+            for name, own, limit, most in (
+                ("items", texts, settings.item_tokens, settings.items),
+                ("queries", queries, settings.query_tokens, settings.queries),
+            ):
+                bar = progress.add_task(f"the teacher's vectors of {name}", total=None)
+                told = partial(_tell, progress, bar)
+                sides.append(taught(teacher, own, limit, most, settings.seed, work, told))
+        student.module.to(device)
+        items, asked = sides
+        ended = train(Distil(student, items, asked, settings), settings, out, console)
+        facts = {"command": "distil", "settings": asdict(settings), "teacher": model.name, "before": ended.before}
+        following = f"python -m training encoder export --model {out} --out {out}-onnx"
+        finish(out, ended, lambda metrics: save(student, out, {**facts, "metrics": metrics}), console, following)
+
+
+def _tell(progress: Progress, bar: TaskID, done: int, total: int) -> None:
+    progress.update(bar, completed=done, total=total)
