@@ -7,7 +7,7 @@ from typing import Any
 from services.domain.checks import Invalid, check_count, check_text
 
 FIELDS = ("title", "description", "brand", "attributes", "category")
-FUSIONS = ("convex", "reciprocal_rank", "rank_and_cosine")
+FUSIONS = ("convex", "reciprocal_rank", "discounted")
 
 # What a word counts in addition where it names the item's brand: the brand's items come first among equals, and one
 # word more still counts for more.
@@ -56,12 +56,13 @@ class Bm25f:
 class SearchManifest:
     """How a generation's searches are scored; `synonyms` is a path relative to the bundle, empty where there are none.
 
-    `words_weight` is the share of words in a search by words and vectors, 0 to 1; the vectors have the rest.
+    `words_weight` is the share of words in a search by words and vectors, 0 to 1; the vectors have the rest. Share and
+    fusion did best on two judged shops of different kinds together (docs/search-quality.md).
     """
 
     bm25f: Bm25f = field(default_factory=Bm25f)
-    words_weight: float = 0.5
-    fusion: str = "convex"
+    words_weight: float = 0.3
+    fusion: str = "discounted"
     synonyms: str = ""
 
     def __post_init__(self) -> None:

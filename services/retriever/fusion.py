@@ -12,8 +12,8 @@ from souk.retriever.v1 import retriever_pb2
 
 # Cormack, Clarke, Buettcher 2009.
 RANK_OFFSET = 60
-# At this rank, from 0, half of what the first has: chosen on judged queries, where 10 to 50 do about as well.
-HALF_RANK = 20
+# At this rank, from 0, a discounted score counts half.
+HALF_RANK = 50
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,13 @@ def _part(leg: Found, how: retriever_pb2.Fusion.ValueType) -> NDArray[np.float64
     if leg.cosine:
         # A cosine says how near the best is; divided by the best, the least bad neighbour would look like a match.
         return scores
-    if how == retriever_pb2.FUSION_RANK_AND_COSINE:
-        # Among many items that hold the same one or two words BM25F says little more than the order.
-        return HALF_RANK / (HALF_RANK + np.arange(len(leg.slots)))
     best = scores.max(initial=0.0)
     if best <= 0 and len(scores):
         # Nothing above zero to divide by without turning the order round.
         best = -scores.min()
-    return scores / best if best else scores
+    shares = scores / best if best else scores
+    if how == retriever_pb2.FUSION_DISCOUNTED:
+        # BM25F gives hundreds of items that hold the same one or two words nearly the same score; cosines alone would
+        # order them, but its own order says more.
+        shares *= HALF_RANK / (HALF_RANK + np.arange(len(shares)))
+    return shares

@@ -11,7 +11,7 @@ from souk.retriever.v1 import retriever_pb2
 _FUSIONS = {
     "convex": retriever_pb2.FUSION_CONVEX,
     "reciprocal_rank": retriever_pb2.FUSION_RECIPROCAL_RANK,
-    "rank_and_cosine": retriever_pb2.FUSION_RANK_AND_COSINE,
+    "discounted": retriever_pb2.FUSION_DISCOUNTED,
 }
 
 
@@ -22,7 +22,7 @@ class SearchRules:
     bm25f: Bm25f = field(default_factory=Bm25f)
     words_weight: float = SearchManifest.words_weight
     """Share of words in a search by words and vectors."""
-    fusion: retriever_pb2.Fusion.ValueType = retriever_pb2.FUSION_CONVEX
+    fusion: retriever_pb2.Fusion.ValueType = _FUSIONS[SearchManifest.fusion]
     synonyms: Synonyms = NO_SYNONYMS
 
     @classmethod

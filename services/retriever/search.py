@@ -52,7 +52,7 @@ class _Answer:
     vector_missing: bool = False
     certainty: float = 1.0
     cosines: Callable[[Slots], tuple[Slots, Float32]] | None = None
-    """Of a leg that compares vectors: those of some slots that have one, and their cosines."""
+    """Of a vector leg: which of some slots have a vector, and their cosines."""
 
 
 def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.SearchResponse:
@@ -84,7 +84,7 @@ def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.Se
             for leg, answer in zip(request.legs, answers, strict=True)
         ]
         how = rules.fusion_of(request)
-        if how == retriever_pb2.FUSION_RANK_AND_COSINE:
+        if how == retriever_pb2.FUSION_DISCOUNTED:
             found = [_completed(leg, answer, found) for leg, answer in zip(found, answers, strict=True)]
         fused = fuse(found, how, columns, request.k)
         if len(fused.slots) < request.min_k:
@@ -168,7 +168,7 @@ def _vector_leg(shared: _Search, leg: retriever_pb2.Leg, path: str) -> _Answer:
     query = check_vector(leg.vector.vector, f"{path}.vector.vector")
     if len(query) != dense.dim:
         raise FailedPrecondition(f"{path}.vector.vector.dim: {len(query)}; this space has {dense.dim}")
-    return _near(shared, dense, query, shared.mask)
+    return replace(_near(shared, dense, query, shared.mask), cosines=partial(dense.cosines, query))
 
 
 def _is_cosine(leg: retriever_pb2.Leg) -> bool:
@@ -202,12 +202,11 @@ def _by_title(shared: _Search, slot: int, others: Mask) -> _Answer:
 
 def _near(shared: _Search, dense: DenseView, query: Float32, mask: Mask) -> _Answer:
     columns = shared.view.columns
-    slots, scores, plan = dense.search(query, mask, columns, shared.depth, shared.exact, shared.effort)
-    return _Answer(slots, scores, plan, cosines=partial(dense.cosines, query))
+    return _Answer(*dense.search(query, mask, columns, shared.depth, shared.exact, shared.effort))
 
 
 def _completed(leg: Found, answer: _Answer, legs: Sequence[Found]) -> Found:
-    """A leg that compares vectors, with what the others found and it did not reach."""
+    """A vector leg with what legs without cosines found and it did not reach; any other as it is."""
     others = [other.slots for other in legs if not other.cosine]
     if answer.cosines is None or not others:
         return leg

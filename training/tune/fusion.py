@@ -14,7 +14,7 @@ DEPTH = 2 * CANDIDATES
 """How deep each of two legs then goes."""
 
 _RANK_OFFSET = 60
-_HALF_RANK = 20
+_HALF_RANK = 50
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Leg:
 
 def fuse(words: Leg, meaning: Leg, words_weight: float, fusion: str) -> NDArray[np.int64]:
     """The places of the first `CANDIDATES`, best first; `fusion` is one of services.domain.search.FUSIONS."""
-    if fusion == "rank_and_cosine" and meaning.others is not None:
+    if fusion == "discounted" and meaning.others is not None:
         wanted = np.isin(meaning.others.items, words.items)
         items = np.concatenate((meaning.items, meaning.others.items[wanted]))
         meaning = Leg(items, np.concatenate((meaning.scores, meaning.others.scores[wanted])))
@@ -49,7 +49,7 @@ def _part(leg: Leg, fusion: str, cosine: bool) -> NDArray[np.float64]:
         return 1.0 / (_RANK_OFFSET + 1 + np.arange(len(leg.items)))
     if cosine or not len(leg.scores):
         return leg.scores
-    if fusion == "rank_and_cosine":
-        return _HALF_RANK / (_HALF_RANK + np.arange(len(leg.items)))
     shares: NDArray[np.float64] = leg.scores / leg.scores.max()
+    if fusion == "discounted":
+        shares *= _HALF_RANK / (_HALF_RANK + np.arange(len(shares)))
     return shares

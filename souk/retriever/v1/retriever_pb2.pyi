@@ -28,32 +28,36 @@ class _Fusion:
 class _FusionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FUSION_UNSPECIFIED: _Fusion.ValueType  # 0
-    """Not said: CONVEX, and in a search that has both words and vector legs what the generation's bundle states."""
+    """Not said: CONVEX, and in a search that has both words and vector legs what the generation's bundle states, else
+    DISCOUNTED.
+    """
     FUSION_RECIPROCAL_RANK: _Fusion.ValueType  # 1
     """Sum over legs of weight / (60 + rank) (Cormack, Clarke, Buettcher 2009)."""
     FUSION_CONVEX: _Fusion.ValueType  # 2
     """Sum over legs of weight x score: cosines as they are, other scores divided by the best of their leg (after Bruch,
     Gai, Ingber 2023).
     """
-    FUSION_RANK_AND_COSINE: _Fusion.ValueType  # 3
-    """Sum over legs of weight x part: of vector and item legs the cosine as it is, also of what only the other legs found;
-    of the others 20 / (20 + rank), rank from 0.
+    FUSION_DISCOUNTED: _Fusion.ValueType  # 3
+    """As CONVEX, but scores that are no cosines are multiplied by 50 / (50 + rank), rank from 0 in their leg, and vector
+    legs give their cosine also to what only legs without cosines found.
     """
 
 class Fusion(_Fusion, metaclass=_FusionEnumTypeWrapper):
     """How scores of several legs become one."""
 
 FUSION_UNSPECIFIED: Fusion.ValueType  # 0
-"""Not said: CONVEX, and in a search that has both words and vector legs what the generation's bundle states."""
+"""Not said: CONVEX, and in a search that has both words and vector legs what the generation's bundle states, else
+DISCOUNTED.
+"""
 FUSION_RECIPROCAL_RANK: Fusion.ValueType  # 1
 """Sum over legs of weight / (60 + rank) (Cormack, Clarke, Buettcher 2009)."""
 FUSION_CONVEX: Fusion.ValueType  # 2
 """Sum over legs of weight x score: cosines as they are, other scores divided by the best of their leg (after Bruch,
 Gai, Ingber 2023).
 """
-FUSION_RANK_AND_COSINE: Fusion.ValueType  # 3
-"""Sum over legs of weight x part: of vector and item legs the cosine as it is, also of what only the other legs found;
-of the others 20 / (20 + rank), rank from 0.
+FUSION_DISCOUNTED: Fusion.ValueType  # 3
+"""As CONVEX, but scores that are no cosines are multiplied by 50 / (50 + rank), rank from 0 in their leg, and vector
+legs give their cosine also to what only legs without cosines found.
 """
 Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 
@@ -106,7 +110,7 @@ class Leg(_message.Message):
     """How the leg is called in the answer: 1 to 32 bytes, unique in the request."""
     weight: _builtins.float
     """Its share in the fused score: above 0, finite. Absent: in a search that has both words and vector legs the share of
-    words that the generation's bundle states (else .5) and, for the vector legs, the rest; in any other 1.
+    words that the generation's bundle states (else .3) and, for the vector legs, the rest; in any other 1.
     """
     @_builtins.property
     def vector(self) -> Global___VectorLeg:

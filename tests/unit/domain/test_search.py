@@ -38,8 +38,8 @@ def test_what_is_absent_is_the_default() -> None:
         ({"words_weight": float("nan")}, "words_weight: nan; it must be a finite number"),
         ({"words_weight": 2}, "words_weight: 2; it must be 0 to 1"),
         ({"words_weight": True}, "words_weight: True; it must be a finite number"),
-        ({"fusion": "sum"}, "fusion: 'sum'; it must be convex or reciprocal_rank"),
-        ({"fusion": []}, "fusion: []; it must be convex or reciprocal_rank"),
+        ({"fusion": "sum"}, "fusion: 'sum'; it must be convex or reciprocal_rank or discounted"),
+        ({"fusion": []}, "fusion: []; it must be convex or reciprocal_rank or discounted"),
         ({"synonyms": 1}, "synonyms: 1; it must be the path of a file"),
     ],
 )

@@ -33,11 +33,11 @@ def test_convex_divides_each_leg_by_its_best(columns: Columns) -> None:
     assert fused.scores.tolist() == pytest.approx([1.0, 0.25 + 0.5, 0.1])
 
 
-def test_rank_and_cosine_takes_cosines_as_they_are_and_the_rest_by_rank(columns: Columns) -> None:
+def test_discounted_takes_cosines_as_they_are_and_shares_by_their_rank(columns: Columns) -> None:
     near = Found(np.array([2, 3]), np.array([0.6, -0.1], np.float32), 0.7, cosine=True)
-    fused = fuse([leg([1, 2], [9, 1], 0.3), near], retriever_pb2.FUSION_RANK_AND_COSINE, columns.view(), 10)
+    fused = fuse([leg([1, 2], [9, 5], 0.3), near], retriever_pb2.FUSION_DISCOUNTED, columns.view(), 10)
     assert fused.slots.tolist() == [2, 1, 3]
-    assert fused.scores.tolist() == pytest.approx([0.3 * 20 / 21 + 0.7 * 0.6, 0.3, 0.7 * -0.1])
+    assert fused.scores.tolist() == pytest.approx([0.3 * 5 / 9 * 50 / 51 + 0.7 * 0.6, 0.3, 0.7 * -0.1])
 
 
 def test_not_said_is_convex(columns: Columns) -> None:

@@ -189,7 +189,7 @@ def test_an_item_just_behind_k_in_two_legs_can_win(index: CatalogueIndex, feed: 
     assert "both" in found(response)
 
 
-def test_rank_and_cosine_knows_the_cosine_of_what_only_words_found(index: CatalogueIndex, feed: Feed) -> None:
+def test_discounted_knows_the_cosine_of_what_only_words_found(index: CatalogueIndex, feed: Feed) -> None:
     # More items nearer to the query than a leg reaches, and one that words find alone.
     for number in range(120):
         feed.put(f"near{number}", axis(0, number / 1000), title="lamp")
@@ -198,7 +198,7 @@ def test_rank_and_cosine_knows_the_cosine_of_what_only_words_found(index: Catalo
     legs = [words_leg("red"), vector_leg(axis(0))]
     for leg, weight in zip(legs, (0.6, 0.4), strict=True):
         leg.weight = weight
-    for fusion, known in ((retriever_pb2.FUSION_CONVEX, False), (retriever_pb2.FUSION_RANK_AND_COSINE, True)):
+    for fusion, known in ((retriever_pb2.FUSION_CONVEX, False), (retriever_pb2.FUSION_DISCOUNTED, True)):
         response = index.search(ask(*legs, k=60, fusion=fusion))
         near = dict(zip(found(response), response.candidates.legs[1].score, strict=True))
         assert math.isnan(near["red"]) is not known
@@ -206,7 +206,9 @@ def test_rank_and_cosine_knows_the_cosine_of_what_only_words_found(index: Catalo
     cosine = 1 / math.sqrt(5)
     scores = dict(zip(found(response), response.candidates.score, strict=True))
     assert scores["red"] == pytest.approx(0.6 + 0.4 * cosine, abs=1e-5)
-    assert scores["red, not embedded yet"] == pytest.approx(0.6 * 20 / 21, abs=1e-5)
+    words = dict(zip(found(response), response.candidates.legs[0].score, strict=True))
+    share = words["red, not embedded yet"] / words["red"]
+    assert scores["red, not embedded yet"] == pytest.approx(0.6 * share * 50 / 51, abs=1e-5)
     assert scores["near0"] == pytest.approx(0.4, abs=1e-5)
 
 
