@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from training.encoder.back_translation_cli import back_translate
 from training.encoder.distil_cli import distil
 from training.encoder.finetune_cli import finetune
 from training.encoder.pretrain_cli import pretrain, synonyms, tokenizer
@@ -19,6 +20,7 @@ app.command("tokenizer")(tokenizer)
 app.command("pretrain")(pretrain)
 app.command("finetune")(finetune)
 app.command("synonyms")(synonyms)
+app.command("back-translate")(back_translate)
 app.command("queries")(queries)
 app.command("distil")(distil)
 app.command("reranker")(reranker)
