@@ -28,8 +28,8 @@ Reached = NDArray[np.float64]
 class Chosen:
     """What the folds chose of a list of trials.
 
-    `reached`: every query scored by the trial that was best on the other folds. `by_fold`: that trial of each fold.
-    `best`: the best on all queries. `defaults`: what the first trial, the defaults, reached.
+    `reached`: every query scored by the trial that the other folds chose. `by_fold`: that trial of each fold. `best`:
+    the choice of all queries. `defaults`: what the first trial, the defaults, reached.
     """
 
     reached: Reached
@@ -50,7 +50,7 @@ class Tuned:
 
     @property
     def manifest(self) -> SearchManifest:
-        """The way of scoring that was best on all queries."""
+        """The way of scoring that all queries together chose."""
         return _manifest(self.bm25f, self.trials[self.hybrid.best])
 
     def to_json(self) -> dict[str, object]:
@@ -113,9 +113,20 @@ def choose(reached: NDArray[np.float64], folds: NDArray[np.int64]) -> Chosen:
     by_fold = []
     for fold in range(FOLDS):
         others = folds != fold
-        by_fold.append(int(reached[:, others].mean(axis=(1, 2)).argmax()))
+        by_fold.append(_first_as_good_as_the_best(reached[:, others]))
         held_out[~others] = reached[by_fold[-1], ~others]
-    return Chosen(held_out, by_fold, int(reached.mean(axis=(1, 2)).argmax()), reached[0])
+    return Chosen(held_out, by_fold, _first_as_good_as_the_best(reached), reached[0])
+
+
+def _first_as_good_as_the_best(reached: NDArray[np.float64]) -> int:
+    """The first trial that lies within one standard error of the best (Breiman, Friedman, Olshen, Stone 1984).
+
+    On a hundred queries the best of many trials is mostly the luckiest: so the defaults stay until clearly beaten.
+    """
+    each = reached.mean(axis=2)
+    behind = each[each.mean(axis=1).argmax()] - each
+    error = behind.std(axis=1, ddof=1) / np.sqrt(behind.shape[1])
+    return int((behind.mean(axis=1) <= error).argmax())
 
 
 def _manifest(bm25f: Sequence[Bm25f], trial: Trial) -> SearchManifest:
