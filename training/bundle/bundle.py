@@ -12,6 +12,7 @@ from training.bundle.search import SearchPartError, read_search
 from training.coldstart.card import CARD as COLDSTART_CARD
 from training.coldstart.card import TOPICS, ColdstartCard
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card, ExportError
+from training.encoder.release import problems
 from training.encoder.reranker.card import CARD as RERANKER_CARD
 from training.encoder.reranker.card import MODEL as RERANKER
 from training.encoder.reranker.card import TOKENIZER as RERANKER_TOKENIZER
@@ -115,6 +116,8 @@ def _encoder(path: Path) -> _EncoderPart:
         card = Card.read(path / CARD)
     except ExportError as error:
         raise AssembleError(str(error)) from None
+    if found := problems(card):
+        raise AssembleError(f"{path}: {'; '.join(found)}")
     named = EncoderManifest(
         dim=card.dim,
         max_tokens=card.max_tokens,

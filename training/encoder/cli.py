@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.encoder.back_translation_cli import back_translate
+from training.encoder.compress_cli import compare, prune, quantise
 from training.encoder.distil_cli import distil
 from training.encoder.finetune_cli import finetune
 from training.encoder.pretrain_cli import pretrain, synonyms, tokenizer
@@ -24,6 +25,9 @@ app.command("back-translate")(back_translate)
 app.command("queries")(queries)
 app.command("distil")(distil)
 app.command("reranker")(reranker)
+app.command("prune")(prune)
+app.command("quantise")(quantise)
+app.command("compare")(compare)
 
 
 @app.callback()
@@ -45,7 +49,8 @@ def export_command(
     from services.domain.text import TextTemplate
     from training.encoder.card import ExportError
     from training.encoder.export import default_model, export
-    from training.encoder.gates import MIN_INVARIANCE, MIN_PARITY, GateError
+    from training.encoder.gates import MIN_PARITY, GateError
+    from training.encoder.release import MIN_INVARIANCE
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     transformers_logging.set_verbosity_error()

@@ -15,6 +15,10 @@ def distil(
     pairs: Annotated[
         Path | None, typer.Option(help="Pairs whose queries are learned, too, as `encoder queries` writes them.")
     ] = None,
+    student: Annotated[
+        Path | None,
+        typer.Option(help="Directory to begin with, as `encoder prune` leaves it. Default: layers of the teacher."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML with settings of DistilConfig.")] = None,
     layers: Annotated[int | None, typer.Option(help="Over the file's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Over the file's.")] = None,
@@ -40,7 +44,7 @@ def distil(
         texts = [template.item_prefix + item_text(item, template) for item in read_items(dataset)]
         queries = [template.query_prefix + pair.query for pair in read_pairs(pairs)] if pairs else []
         teacher = load(model)
-        student = student_of(teacher, settings.layers)
+        pupil = load(student) if student else student_of(teacher, settings.layers)
         console = quiet_console()
         # Kept with the checkpoints: what a killed run made is not made again.
         work = out.parent / f".{out.name}.checkpoints"
@@ -53,12 +57,12 @@ def distil(
                 bar = progress.add_task(f"the teacher's vectors of {name}", total=None)
                 told = partial(_tell, progress, bar)
                 sides.append(taught(teacher, own, limit, most, settings.seed, work, told))
-        student.module.to(device)
+        pupil.module.to(device)
         items, asked = sides
-        ended = train(Distil(student, items, asked, settings), settings, out, console)
+        ended = train(Distil(pupil, items, asked, settings), settings, out, console)
         facts = {"command": "distil", "settings": asdict(settings), "teacher": model.name, "before": ended.before}
         following = f"python -m training encoder export --model {out} --out {out}-onnx"
-        finish(out, ended, lambda metrics: save(student, out, {**facts, "metrics": metrics}), console, following)
+        finish(out, ended, lambda metrics: save(pupil, out, {**facts, "metrics": metrics}), console, following)
 
 
 def _tell(progress: Progress, bar: TaskID, done: int, total: int) -> None:

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-MIN_PARITY = 0.99999
-MIN_INVARIANCE = 0.9999
+from training.encoder.release import MIN_INVARIANCE, MIN_PARITY_OF
+
+MIN_PARITY = MIN_PARITY_OF["fp32"]
 
 _PHRASE = "The stand holds two monitors of up to 32 inches, turns by 90 degrees and is screwed or clamped to the desk. "
 
@@ -45,16 +46,16 @@ class Gates:
     """Lowest cosines measured over GATE_TEXTS."""
 
     parity: float
-    """ONNX against PyTorch, each text alone."""
+    """ONNX against PyTorch, or against the ONNX it was rounded from, each text alone."""
     invariance: float
     """A text alone against the same text in a batch of mixed lengths."""
 
-    def check(self) -> None:
+    def check(self, precision: str = "fp32") -> None:
         """Raises GateError when a cosine lies below its limit."""
         failed = [
             f"{name}: min cosine {value:.6f} is {limit - value:.6f} below the limit {limit}"
             for name, value, limit in (
-                ("parity with PyTorch", self.parity, MIN_PARITY),
+                ("parity with PyTorch", self.parity, MIN_PARITY_OF[precision]),
                 ("batch invariance", self.invariance, MIN_INVARIANCE),
             )
             if not value >= limit
@@ -71,15 +72,32 @@ def measure(
     module: torch.nn.Module, session: onnxruntime.InferenceSession, tokenizer: Tokenizer, max_tokens: int
 ) -> Gates:
     """Embeds GATE_TEXTS by both engines. `module` maps (input_ids, attention_mask) to (pooled, sentence_embedding)."""
-    sequences = [_cut(tokenizer.encode(text).ids, max_tokens) for text in GATE_TEXTS]
+    sequences = _sequences(tokenizer, max_tokens)
+    return _gates([_torch(module, sequence) for sequence in sequences], session, sequences)
+
+
+def measure_rounded(
+    original: onnxruntime.InferenceSession, session: onnxruntime.InferenceSession, tokenizer: Tokenizer, max_tokens: int
+) -> Gates:
+    """As `measure`, against the ONNX model that the session's was rounded from."""
+    sequences = _sequences(tokenizer, max_tokens)
+    return _gates([_onnx(original, [sequence]) for sequence in sequences], session, sequences)
+
+
+def _gates(
+    reference: list[list[NDArray[np.float32]]], session: onnxruntime.InferenceSession, sequences: list[list[int]]
+) -> Gates:
     alone = [_onnx(session, [sequence]) for sequence in sequences]
     batched = _onnx(session, sequences)
-    reference = [_torch(module, sequence) for sequence in sequences]
     outputs = range(2)
     return Gates(
         parity=min(_cosine(a[i][0], r[i][0]) for a, r in zip(alone, reference, strict=True) for i in outputs),
         invariance=min(_cosine(a[i][0], batched[i][row]) for row, a in enumerate(alone) for i in outputs),
     )
+
+
+def _sequences(tokenizer: Tokenizer, max_tokens: int) -> list[list[int]]:
+    return [_cut(tokenizer.encode(text).ids, max_tokens) for text in GATE_TEXTS]
 
 
 def _cut(ids: list[int], max_tokens: int) -> list[int]:
