@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from souk.dataset import item_row, read_items, read_judgements
+from training.cli import app
 from training.data.generate import generate
 
 ITEMS = 60
@@ -67,12 +69,12 @@ def test_the_numbers_of_a_small_shop(shop: Path, bundle: Path, tmp_path: Path) -
     assert all(row["query"] in (report / "report.html").read_text() for row in rows[:3])
 
 
-def test_what_is_refused_names_the_field(shop: Path, bundle: Path, tmp_path: Path) -> None:
+def test_what_is_refused_names_the_field(shop: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("query,item_id,grade\nmug,nowhere,3\n")
-    files = ("--products", str(shop / "products.jsonl"), "--judgements", str(bad))
-    refused = evaluate(tmp_path, *files, "--bundle", str(bundle))
-    assert refused.returncode == 1
-    assert "bad.csv, row 1, item_id: 'nowhere' is not among the products" in refused.stdout
-    nothing = evaluate(tmp_path, "--products", str(shop / "products.jsonl"))
-    assert (nothing.returncode, "--judgements" in nothing.stdout) == (1, True)
+    products, runner = ["evaluate", "search", "--products", str(shop / "products.jsonl")], CliRunner()
+    refused = runner.invoke(app, [*products, "--judgements", str(bad)])
+    assert refused.exit_code == 1
+    assert "bad.csv, row 1, item_id: 'nowhere' is not among the products" in refused.output.replace("\n", "")
+    alone = runner.invoke(app, products)
+    assert (alone.exit_code, "--judgements" in alone.output) == (1, True)
