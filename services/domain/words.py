@@ -6,6 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
+from itertools import chain
 
 import rjieba
 import snowballstemmer
@@ -68,15 +69,19 @@ _HAN_UNITS = "|".join(sorted((name for name in _UNITS if _HAN.match(name)), key=
 _MARKS = "|".join(re.escape(name) for name in _UNITS if not name[0].isalpha())
 # "in" is a word of its own after a space, unless what stands before it is broken: 2 in 1, 13.3 in.
 _LATIN_UNITS = "|".join(sorted((n for n in _UNITS if n.isascii() and n.isalpha() and n != "in"), key=len, reverse=True))
-_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?"
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)"
 _END = rf"(?!{_WORD})"
+_QUANTITY = re.compile(
+    rf"(?P<number>{_NUMBER})(?:\s?(?P<mark>{_MARKS})|[\s-]?(?P<unit>{_LATIN_UNITS}|in)|\s?(?P<run>(?P<han>{_HAN_UNITS}).*))"
+)
+_BROKEN = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+[.,]\d+")
 _TOKEN = re.compile(
-    # A quantity: 13.3", 13,3 inch, 256GB, 2.4 GHz, 1000-mAh, 5米. A Chinese unit stays part of the words behind it.
-    rf"(?P<number>{_NUMBER})"
-    rf"(?:\s?(?P<mark>{_MARKS})|[\s-]?(?P<unit>{_LATIN_UNITS}){_END}|(?P<glued>in){_END}|\s?(?=(?P<han>{_HAN_UNITS})))"
-    rf"|(?P<broken>\d+[.,]\d+)[\s-]in{_END}"
+    # A quantity: 13.3", 13,3 inch, 256GB, 2.4 GHz, 1000-mAh; 13.3 in, but not 2 in 1; 5米 with the run of Chinese
+    # characters that begins with its unit.
+    rf"{_NUMBER}(?:\s?(?:{_MARKS})|[\s-]?(?:{_LATIN_UNITS}){_END}|in{_END}|\s?(?:{_HAN_UNITS})[{_HAN_RANGE}]*)"
+    rf"|\d+[.,]\d+[\s-]in{_END}"
     # A number with a decimal point or comma, or commas between its thousands.
-    rf"|(?<!\d[.,])(?P<plain>\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|\d+[.,]\d+)(?![-.'’,]?{_WORD})"
+    rf"|(?<!\d[.,])(?:{_BROKEN.pattern})(?![-.'’,]?{_WORD})"
     # A run of Chinese characters, or a word of letters and digits that may hold inner marks (wh-1000xm4, o'neill).
     rf"|[{_HAN_RANGE}]+|{_WORD}+(?:[-.'’]{_WORD}+)*"
 )
@@ -87,13 +92,15 @@ class Word:
     """One word of a text.
 
     `text`: folded, without inner marks; `terms`: what it is found by, the most telling last; `parts`: the words between
-    its inner marks, itself where it has none; `letters`: whether it is a word of letters that could be misspelt.
+    its inner marks, itself where it has none; `letters`: whether it is a word of letters, which could be misspelt;
+    `spelt`: how such a word and its parts are spelt, of any other nothing.
     """
 
     text: str
     terms: tuple[str, ...]
     parts: tuple[str, ...]
     letters: bool
+    spelt: tuple[str, ...] = ()
 
     @property
     def whole(self) -> str:
@@ -112,13 +119,7 @@ def fold(text: str) -> str:
 
 def words(text: str) -> list[Word]:
     """The words of a text in order of appearance."""
-    found: list[Word] = []
-    for match in _TOKEN.finditer(fold(text)):
-        if match.lastgroup is None:
-            found.extend(_plain_words(match.group()))
-        else:
-            found.append(_measured(match))
-    return found
+    return list(chain.from_iterable(map(_read, _TOKEN.findall(fold(text)))))
 
 
 def asked(text: str) -> list[Word]:
@@ -126,7 +127,7 @@ def asked(text: str) -> list[Word]:
     apart: list[Word] = []
     for word in words(text):
         if word.letters and len(word.parts) > 1:
-            apart.extend(single for part in word.parts for single in _plain_words(part))
+            apart.extend(single for part in word.parts for single in _read(part))
         else:
             apart.append(word)
     return apart
@@ -153,10 +154,15 @@ def stem(word: str) -> str:
 
 
 @lru_cache(maxsize=262_144)
-def _plain_words(token: str) -> tuple[Word, ...]:
-    """The words of a token that is neither a number with a unit nor one with a decimal point."""
+def _read(token: str) -> tuple[Word, ...]:
+    """The words of what `_TOKEN` found."""
     if _HAN.match(token):
-        return tuple(_segment(token))
+        return _segment(token)
+    if measured := _QUANTITY.fullmatch(token):
+        quantity = _quantity(measured["number"], measured["mark"] or measured["unit"] or measured["han"])
+        return (quantity, *(_segment(measured["run"]) if measured["run"] else ()))
+    if _BROKEN.fullmatch(token):
+        return (_number(token),)
     parts = tuple(part for part in _INNER.split(token) if part)
     whole = "".join(parts)
     terms: list[str] = []
@@ -165,24 +171,16 @@ def _plain_words(token: str) -> tuple[Word, ...]:
             terms.append(stem(part))
         if not part.isalpha() and not part.isdigit():
             terms.extend(stem(piece) for piece in _PIECE.findall(part) if _MIN_PIECE <= len(piece) < len(part))
-    return (Word(whole, _ending_in(stem(whole), terms), parts, whole.isalpha()),)
+    spelt = (whole, *parts) if whole.isalpha() else ()
+    return (Word(whole, _ending_in(stem(whole), terms), parts, bool(spelt), spelt),)
 
 
-def _measured(match: re.Match[str]) -> Word:
-    number = match["number"] or match["broken"] or match["plain"]
-    if match["plain"]:
-        return _number(number)
-    return _quantity(number, match["mark"] or match["unit"] or match["glued"] or match["han"] or "in")
-
-
-@lru_cache(maxsize=16_384)
 def _number(written: str) -> Word:
     value = _canonical(_value(written))
     whole, point, _ = value.partition(".")
     return Word(value, (whole, value) if point and whole != "0" else (value,), (value,), False)
 
 
-@lru_cache(maxsize=65_536)
 def _quantity(number: str, written: str) -> Word:
     """A number with its unit: found by the number, too, as titles often leave the unit out."""
     unit, factor = _UNITS[written]
@@ -202,7 +200,6 @@ def _canonical(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-@lru_cache(maxsize=65_536)
 def _segment(run: str) -> tuple[Word, ...]:
     """The Chinese words of a run; characters that make no word with their neighbours stay together as one."""
     found = []

@@ -8,15 +8,18 @@ only, so a merge changes no answer and a follower answers as its primary does.
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.domain.search import BRAND, FIELDS, Bm25f
-from services.domain.words import stem, words
+from services.domain.words import Word, stem, words
 from services.retriever.brands import Brands
 from services.retriever.columns import NOBODY, ColumnsView, pack_texts, unpack_texts
 from services.retriever.growing import Growing
@@ -33,39 +36,51 @@ MAX_LENGTH = 65_535
 MIN_STALE = 2_000
 MAX_LOG_SHARE = 0.1
 
+_TERMS, _SPELT = attrgetter("terms"), attrgetter("spelt")
+
 Counts = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Words:
-    """The analysed text of an item: how often each term stands in each field, how long each field is, and which words
-    of letters it holds."""
+    """The analysed text of an item: how often each term stands in each of FIELDS, how many words each of these has, and
+    which words of letters it holds, as they are spelt."""
 
-    counts: dict[str, list[int]]
+    counts: Mapping[str, bytes | bytearray]
     lengths: tuple[int, ...]
     letters: frozenset[str]
 
 
 def words_of(item: types_pb2.Item) -> Words:
-    """Terms of every field of an item."""
-    attributes = " ".join(f"{a.name} {' '.join(a.values)}" for a in item.attributes)
-    texts = (item.title, item.description, item.brand, attributes, " ".join(item.category_path))
-    counts: dict[str, list[int]] = {}
+    """Words of every field of an item."""
+    counts: dict[str, bytearray] = {}
     lengths = []
     letters: set[str] = set()
-    for number, text in enumerate(texts):
-        found = words(text)
-        terms = [term for word in found for term in word.terms]
+    for number, found in enumerate(_fields(item)):
         lengths.append(min(len(found), MAX_LENGTH))
-        for term, count in Counter(terms).items():
-            counts.setdefault(term, [0] * len(FIELDS))[number] = min(count, MAX_COUNT)
-        letters.update(part for word in found if word.letters for part in (word.text, *word.parts))
-    return Words(counts, tuple(lengths), frozenset(filter(_correctable, letters)))
+        letters.update(chain.from_iterable(map(_SPELT, found)))
+        for term, count in Counter(chain.from_iterable(map(_TERMS, found))).items():
+            held = counts.get(term)
+            if held is None:
+                held = counts[term] = bytearray(len(FIELDS))
+            held[number] = count if count < MAX_COUNT else MAX_COUNT
+    return Words(counts, tuple(lengths), frozenset(letters))
 
 
-def _correctable(word: str) -> bool:
-    return MIN_LETTERS <= len(word) <= MAX_LETTERS and max(word) <= "\uffff"
+def _fields(item: types_pb2.Item) -> Iterator[Sequence[Word]]:
+    """The words of each of FIELDS."""
+    yield words(item.title)
+    yield words(item.description)
+    yield _often(item.brand)
+    yield [word for one in item.attributes for word in _often(f"{one.name} {' '.join(one.values)}")]
+    yield _often(" ".join(item.category_path))
+
+
+@lru_cache(maxsize=65_536)
+def _often(text: str) -> Sequence[Word]:
+    """The words of a text that many items share."""
+    return words(text)
 
 
 class Matches(NamedTuple):
@@ -136,7 +151,8 @@ class LexicalView:
             for terms, codes in asked.brands:
                 for term in terms:
                     slots, scores = scoring.of(term)
-                    theirs = np.flatnonzero(np.isin(columns.brand[slots], codes) & (sums[slots] > 0))
+                    brands = columns.brand[slots]
+                    theirs = np.flatnonzero(brands == codes[0] if len(codes) == 1 else np.isin(brands, codes))
                     sums[slots[theirs]] += np.float32(BRAND) * scores[theirs]
             found = np.concatenate(touched).astype(np.int64) if touched else np.empty(0, dtype=np.int64)
             scores = sums[found]
@@ -234,7 +250,7 @@ class _Scoring:
             view = self._view
             part = view.base.of(term)
             new = np.flatnonzero(view.log_terms == term)
-            slots = np.concatenate((view.base.slots[part], view.log_slots[new]))
+            slots = _both(view.base.slots[part], view.log_slots, new)
             self._postings[term] = part, new, slots, int(np.count_nonzero(self._columns.alive[slots]))
         return self._postings[term]
 
@@ -242,12 +258,14 @@ class _Scoring:
         view, columns, bm25f = self._view, self._columns, self._bm25f
         part, new, slots, _ = self._posting(term)
         allowed = np.flatnonzero(self._mask[slots])
-        slots = slots[allowed]
+        some = len(allowed) < len(slots)
+        slots = slots[allowed] if some else slots
         weight = np.zeros(len(slots), dtype=np.float32)
         for field, (total, field_weight) in enumerate(zip(view.totals, bm25f.weights, strict=True)):
             if not field_weight:
                 continue
-            counts = np.concatenate((view.base.counts[field][part], view.log_counts[field][new]))[allowed]
+            counts = _both(view.base.counts[field][part], view.log_counts[field], new)
+            counts = counts[allowed] if some else counts
             held = np.flatnonzero(counts)
             if len(held):
                 relative = view.lengths[field][slots[held]] * np.float32(columns.items / total)
@@ -258,6 +276,11 @@ class _Scoring:
             counted = np.flatnonzero(weight)
             slots, weight = slots[counted], weight[counted]
         return slots, np.float32(self.rarity(term)) * weight / (np.float32(bm25f.k1) + weight)
+
+
+def _both(base: NDArray[Any], log: NDArray[Any], new: NDArray[np.int64]) -> NDArray[Any]:
+    """Values of the base and those of the log behind them."""
+    return np.concatenate((base, log[new])) if len(new) else base
 
 
 class Lexical:
@@ -281,17 +304,18 @@ class Lexical:
 
     def add(self, slot: int, words: Words) -> None:
         """The words of the item in a new slot, the next one."""
-        numbers = [self._terms.setdefault(term, len(self._terms)) for term in words.counts]
+        terms = self._terms
+        numbers = [terms.setdefault(term, len(terms)) for term in words.counts]
         self._log_terms.extend(np.array(numbers, dtype=np.int32))
         self._log_slots.extend(np.full(len(numbers), slot, dtype=np.int32))
-        counts = np.array(list(words.counts.values()), dtype=np.uint8).reshape(-1, len(FIELDS))
+        counts = np.frombuffer(b"".join(words.counts.values()), dtype=np.uint8).reshape(-1, len(FIELDS))
         for field, length in enumerate(words.lengths):
             self._log_counts[field].extend(counts[:, field])
             self._lengths[field].append(length)
             self._totals[field] += length
-        new = {word: self._terms[stem(word)] for word in words.letters if word not in self._spelt}
-        self._spelt.update(new)
-        self._spelling.add(new)
+        for word in words.letters.difference(self._spelt):
+            if MIN_LETTERS <= len(word) <= MAX_LETTERS and max(word) <= "\uffff":
+                self._spelt[word] = terms[stem(word)]
 
     def end(self, slot: int) -> None:
         """The item in a slot is no longer so."""
@@ -300,6 +324,8 @@ class Lexical:
 
     def view(self) -> LexicalView:
         """The index as it is now."""
+        if new := dict(islice(self._spelt.items(), self._spelling.size, None)):
+            self._spelling.add(new)
         return LexicalView(
             self._terms,
             self._base,
@@ -356,7 +382,6 @@ class Lexical:
         index._log_slots.extend(arrays["log_slots"])
         index._totals = arrays["totals"].tolist()
         index._spelt = dict(zip(unpack_texts("spelt", arrays), arrays["spelt_terms"].tolist(), strict=True))
-        index._spelling.add(index._spelt)
         for field, name in enumerate(FIELDS):
             index._log_counts[field].extend(arrays[f"log_counts_{name}"])
             index._lengths[field].extend(arrays[f"lengths_{name}"][1:])

@@ -19,6 +19,8 @@ from services.retriever.spelling import SpellingView, faults_allowed
 # What a match counts that is not one of the words as written.
 SYNONYM = 0.8
 JOINED = 0.8
+# A whole model number says more than its pieces somewhere in a text.
+MODEL = 1.25
 CORRECTED = {1: 0.6, 2: 0.4}
 """By the number of faults."""
 
@@ -31,6 +33,7 @@ MUCH_RARER = 10
 # Words of a query that are corrected at most: bounds what a query of nonsense costs.
 MAX_CORRECTED = 8
 # Words in one span.
+# Words written as one: two of letters, or those of a model number.
 MAX_JOINED = 4
 MAX_PHRASE = 5
 MIN_HALF = 3
@@ -152,11 +155,16 @@ class _Reader:
         """The words of a span written as one."""
         if not 1 < len(span) <= MAX_JOINED or any(word.text in _JOINTS for word in span):
             return []
+        if len(span) > 2 and all(word.letters for word in span):
+            return []
         texts = [word.text for word in span]
         if any(one[-1].isdigit() and other[0].isdigit() for one, other in pairwise(texts)):
             return []
         number = self._live(stem("".join(texts)))
-        return [Alternative((number,), JOINED * self._worth(span, (number,)))] if number is not None else []
+        if number is None:
+            return []
+        letters = all(word.letters for word in span)
+        return [Alternative((number,), (JOINED if letters else MODEL) * self._worth(span, (number,)))]
 
     def _synonymous(self, span: Sequence[Word]) -> list[Alternative]:
         found = []

@@ -61,10 +61,13 @@ class Spelling:
         self._lengths = Growing(np.uint8)
         self._terms = Growing(np.int32)
 
+    @property
+    def size(self) -> int:
+        """How many words there are."""
+        return self._terms.size
+
     def add(self, terms: Mapping[str, int]) -> None:
         """Words that are new, of MIN_LETTERS to MAX_LETTERS letters, and the number of each's term."""
-        if not terms:
-            return
         letters, held, lengths = _encoded(list(terms))
         self._letters.extend(letters)
         self._held.extend(held)

@@ -250,6 +250,17 @@ def test_a_damaged_or_missing_snapshot_is_passed_over(tmp_path: Path) -> None:
     assert CatalogueIndex().load(tmp_path) == feed.sequence
 
 
+def test_a_snapshot_of_words_read_otherwise_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = new_index()
+    Feed(index).put("a", title="headphones")
+    index.save(tmp_path)
+    loaded = CatalogueIndex()
+    assert loaded.load(tmp_path) == index.sequence
+    assert found(loaded.search(ask(words_leg("hedphones")))) == ["a"]
+    monkeypatch.setattr("services.retriever.index.ANALYSIS", -1)
+    assert CatalogueIndex().load(tmp_path) == 0
+
+
 def test_only_the_newest_snapshot_stays_and_an_unfinished_one_is_no_snapshot(tmp_path: Path) -> None:
     index = new_index()
     feed = Feed(index)
