@@ -25,7 +25,7 @@ from services.retriever.columns import NOBODY, ColumnsView, pack_texts, unpack_t
 from services.retriever.growing import Growing
 from services.retriever.order import Mask, Slots, best
 from services.retriever.query import NO_SYNONYMS, Alternative, Part, Synonyms, understand
-from services.retriever.spelling import MAX_LETTERS, MIN_LETTERS, Spelling, SpellingView
+from services.retriever.spelling import Spelling, SpellingView, is_correctable
 from souk.types.v1 import types_pb2
 
 DEFAULT = Bm25f()
@@ -314,7 +314,7 @@ class Lexical:
             self._lengths[field].append(length)
             self._totals[field] += length
         for word in words.letters.difference(self._spelt):
-            if MIN_LETTERS <= len(word) <= MAX_LETTERS and max(word) <= "\uffff":
+            if is_correctable(word):
                 self._spelt[word] = terms[stem(word)]
 
     def end(self, slot: int) -> None:
@@ -324,8 +324,7 @@ class Lexical:
 
     def view(self) -> LexicalView:
         """The index as it is now."""
-        if new := dict(islice(self._spelt.items(), self._spelling.size, None)):
-            self._spelling.add(new)
+        self._spelling.add(dict(islice(self._spelt.items(), self._spelling.size, None)))
         return LexicalView(
             self._terms,
             self._base,

@@ -26,6 +26,11 @@ def faults_allowed(word: str) -> int:
     return 2 if len(word) >= TWO_FAULTS_LETTERS else 1
 
 
+def is_correctable(word: str) -> bool:
+    """Whether a word is one of letters alone and of a length that is kept here."""
+    return MIN_LETTERS <= len(word) <= MAX_LETTERS and word.isalpha() and max(word) <= "\uffff"
+
+
 @dataclass(frozen=True)
 class SpellingView:
     """The words as they were at one moment, one a row: letters, which letters, how many, and the term of each."""
@@ -43,9 +48,22 @@ class SpellingView:
         unlike = np.bitwise_count(self.held ^ held[0])
         apart = np.abs(self.lengths.astype(np.int16) - len(word))
         rows = np.flatnonzero((unlike <= 2 * faults) & (apart <= faults))
-        distances = _distances(letters[0, : len(word)], self.letters[rows], self.lengths[rows], faults)
+        table = _last_row(letters[0, : len(word)], self.letters[rows], faults)
+        distances = np.full(len(rows), faults + 1, dtype=np.uint8)
+        for length, counted in table.items():
+            ending = np.flatnonzero(self.lengths[rows] == length)
+            distances[ending] = counted[ending]
         near = np.flatnonzero((distances > 0) & (distances <= faults))
         return rows[near], distances[near]
+
+    def beginning_near(self, word: str, faults: int) -> NDArray[np.int64]:
+        """Rows of the words that begin with something at most so many faults away, the first letter being right."""
+        letters, held, _ = _encoded([word])
+        missing = np.bitwise_count(held[0] & ~self.held)
+        rows = np.flatnonzero((self.letters[:, 0] == letters[0, 0]) & (missing <= faults))
+        table = _last_row(letters[0, : len(word)], self.letters[rows], faults)
+        near = [counted <= faults for counted in table.values()]
+        return rows[np.flatnonzero(np.logical_or.reduce(near))]
 
     def word(self, row: int) -> str:
         """The word of a row."""
@@ -67,7 +85,9 @@ class Spelling:
         return self._terms.size
 
     def add(self, terms: Mapping[str, int]) -> None:
-        """Words that are new, of MIN_LETTERS to MAX_LETTERS letters, and the number of each's term."""
+        """Words that are new, each of which `is_correctable`, and the number of each's term."""
+        if not terms:
+            return
         letters, held, lengths = _encoded(list(terms))
         self._letters.extend(letters)
         self._held.extend(held)
@@ -91,11 +111,10 @@ def _encoded(words: list[str]) -> tuple[NDArray[np.uint16], NDArray[np.uint32], 
     return letters, held, np.count_nonzero(letters, axis=1).astype(np.uint8)
 
 
-def _distances(
-    word: NDArray[np.uint16], others: NDArray[np.uint16], lengths: NDArray[np.uint8], most: int
-) -> NDArray[np.uint8]:
-    """How many faults each of `others` (others, MAX_LETTERS) is away from a word (letters,); more than `most` reads as
-    more, not how many. Only cells within `most` of the diagonal of the table can lead to so few."""
+def _last_row(word: NDArray[np.uint16], others: NDArray[np.uint16], most: int) -> dict[int, NDArray[np.uint8]]:
+    """How many faults are between a word (letters,) and the first j letters of each of `others` (others, MAX_LETTERS),
+    by j; more than `most` reads as more, not how many. Only cells of the table within `most` of its diagonal can lead
+    to so few."""
     far = np.uint8(most + 1)
     size, columns = len(word), np.ascontiguousarray(others.T)
     outside = np.full(len(others), far, dtype=np.uint8)
@@ -117,8 +136,4 @@ def _distances(
                 np.minimum(least, around, out=least)
             row[j] = least
         earlier, before = before, row
-    distances = outside.copy()
-    for j, faults in before.items():
-        at_end = np.flatnonzero(lengths == j)
-        distances[at_end] = faults[at_end]
-    return distances
+    return before

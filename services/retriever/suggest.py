@@ -1,13 +1,15 @@
 """Completions of what is being typed: brands, category names and phrases of titles, with the visible items behind each.
 
-Counted item by item in the background; readers hold an immutable `Completions`.
+What begins as it was typed comes first, then what holds the words in another order, and where there is none of either,
+what was most likely meant. Counted item by item in the background; readers hold an immutable `Completions`.
 """
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations, product
 
 import numpy as np
 import rjieba
@@ -17,6 +19,7 @@ from services.domain.words import fold
 from services.retriever.columns import CATEGORY_SEPARATOR, Columns, ColumnsView
 from services.retriever.growing import Growing
 from services.retriever.order import contenders
+from services.retriever.spelling import Spelling, SpellingView, faults_allowed, is_correctable
 
 MAX_PHRASE_WORDS = 3
 # Slots counted in one round: bounds how long the interpreter is kept busy.
@@ -24,12 +27,19 @@ ROUND_SLOTS = 5_000
 # Above this, phrases that only one item has are forgotten.
 MAX_COMPLETIONS = 1_000_000
 
+# Ends of an unfinished word, and words it may have been meant to be, that are tried with the others.
+MAX_ENDS = 4
+MAX_MEANT = 2
+# Of near words so many are looked at.
+MAX_NEAR = 64
+
 # More than this decides nothing between completions.
 MAX_POPULARITY = 1e9
 
 _BREAK = re.compile(r"[,;:|()\[\]{}\"“”/+&•·，。、；：（）【】《》!?！？]|\s[-–—]\s")
 _WORD = re.compile(r"[一-鿿㐀-䶿]+|[^\W_]+(?:[-.'’][^\W_]+)*")
 _HAN = re.compile(r"[一-鿿㐀-䶿]")
+_INNER = re.compile(r"(?<=\w)[-.'’](?=\w)")
 # A phrase neither begins nor ends with these.
 _ENGLISH_JOINTS = (
     "a",
@@ -64,22 +74,73 @@ class Completions:
     # Which row of `texts`, `items` and `popularity` each key has.
     rows: NDArray[np.int64]
 
+    # Words of letters that completions begin with, by how they are spelt.
+    spelling: SpellingView
+
     def complete(self, prefix: str, k: int) -> list[tuple[str, int]]:
-        """At most k texts that begin with the prefix (case and accents aside), with the visible items behind each: most
-        items first, then most popular, then by text."""
+        """At most k texts that the prefix (case and accents aside) may become, with the visible items behind each: in
+        each kind of match most items first, then most popular, then by text."""
         start = normal_form(prefix)
-        if not start:
+        words = start.split()
+        if not words:
             return []
+        found = self._best(self._beginning(start), k)
+        if len(words) <= MAX_PHRASE_WORDS:
+            unfinished = not start.endswith(" ")
+            if len(found) < k and len(words) > 1:
+                found += self._among([[word] for word in words], unfinished, k)
+            if not found:
+                last = len(words) - 1
+                meant = [self._meant(word, unfinished and place == last) for place, word in enumerate(words)]
+                found = self._among(meant, unfinished, k)
+        return [(self.texts[row], int(self.items[row])) for row in list(dict.fromkeys(found))[:k]]
+
+    def _beginning(self, start: str) -> NDArray[np.int64]:
+        """Rows of what begins so and has visible items."""
         low = bisect_left(self.keys, start)
         high = bisect_left(self.keys, start + "\U0010ffff")
         rows = self.rows[low:high]
-        rows = rows[self.items[rows] > 0]
-        rows = rows[contenders(self.items[rows], k)]
-        order = sorted(rows.tolist(), key=lambda row: (-self.items[row], -self.popularity[row], self.texts[row]))
-        return [(self.texts[row], int(self.items[row])) for row in order[:k]]
+        return rows[self.items[rows] > 0]
+
+    def _best(self, rows: NDArray[np.int64], k: int) -> list[int]:
+        # A row may stand here twice, by its key and by that without marks.
+        rows = np.unique(rows[contenders(self.items[rows], 2 * k)])
+        return sorted(rows.tolist(), key=lambda row: (-self.items[row], -self.popularity[row], self.texts[row]))[:k]
+
+    def _among(self, forms: list[list[str]], unfinished: bool, k: int) -> list[int]:
+        """Rows of what begins with one form of each word, in any order; the last word may be `unfinished`."""
+        if unfinished:
+            forms = [*forms[:-1], [*forms[-1], *(end for form in forms[-1] for end in self._ends(form))]]
+        starts = {_joined(order) for words in product(*forms) for order in permutations(words)}
+        return self._best(np.unique(np.concatenate([self._beginning(start) for start in starts])), k)
+
+    def _ends(self, start: str) -> list[str]:
+        """The words that an unfinished one most often becomes."""
+        likely = (normal_form(self.texts[row]) for row in self._best(self._beginning(start), 4 * MAX_ENDS))
+        return list(dict.fromkeys(key.split(" ")[0] for key in likely))[:MAX_ENDS]
+
+    def _meant(self, word: str, unfinished: bool) -> list[str]:
+        """The word itself where completions know it or it is not one of letters, else those it may have been meant to
+        be."""
+        known = self._beginning(word if unfinished else f"{word} ")
+        at = bisect_left(self.keys, word)
+        if len(known) or self.keys[at : at + 1] == [word] or not word.isalpha() or _HAN.match(word):
+            return [word]
+        for faults in range(1, faults_allowed(word) + 1):
+            spelling = self.spelling
+            near = spelling.beginning_near(word, faults) if unfinished else spelling.near(word, faults)[0]
+            likely = []
+            for other in map(spelling.word, near[:MAX_NEAR].tolist()):
+                if len(rows := self._beginning(other)):
+                    likely.append((-int(self.items[rows].max()), other))
+            if likely:
+                return [other for _, other in sorted(likely)[:MAX_MEANT]]
+        return [word]
 
 
-NO_COMPLETIONS = Completions([], [], np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.int64))
+NO_COMPLETIONS = Completions(
+    [], [], np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.int64), Spelling().view()
+)
 
 
 class Suggester:
@@ -89,6 +150,10 @@ class Suggester:
         self._row_of: dict[str, int] = {}
         self._keys: list[str] = []
         self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        # How many of `_row_of` are among the keys.
+        self._sorted = 0
+        self._spelling = Spelling()
+        self._spelt: set[str] = set()
         self._texts: list[str] = []
         self._items = Growing(np.int64)
         self._popularity = Growing(np.float64)
@@ -112,7 +177,12 @@ class Suggester:
             self._prune()
         self._sort()
         return Completions(
-            self._keys, self._texts.copy(), self._items.view().copy(), self._popularity.view().copy(), self._rows
+            self._keys,
+            self._texts.copy(),
+            self._items.view().copy(),
+            self._popularity.view().copy(),
+            self._rows,
+            self._spelling.view(),
         )
 
     def move(self, view: ColumnsView, moved: NDArray[np.int32], compacted: Columns) -> None:
@@ -168,12 +238,22 @@ class Suggester:
         self._texts[row] = min(forms, key=lambda text: (-forms[text], text)) if forms else key
 
     def _sort(self) -> None:
-        fresh = sorted(list(self._row_of)[len(self._keys) :])
+        added = list(self._row_of)[self._sorted :]
+        self._sorted = len(self._row_of)
+        # What holds inner marks is found without them, too.
+        fresh = [(key, self._row_of[key]) for key in added]
+        fresh = sorted(fresh + [(plain, row) for key, row in fresh if (plain := _INNER.sub("", key)) != key])
         if fresh:
-            at = [bisect_left(self._keys, key) for key in fresh]
-            self._rows = np.insert(self._rows, at, [self._row_of[key] for key in fresh])
+            at = [bisect_right(self._keys, key) for key, _ in fresh]
+            self._rows = np.insert(self._rows, at, [row for _, row in fresh])
             # Two sorted runs: merged in one pass. A new list, since readers hold the old one.
-            self._keys = sorted(self._keys + fresh)
+            self._keys = sorted(self._keys + [key for key, _ in fresh])
+            firsts = dict.fromkeys(key.split(" ")[0] for key in added)
+            new = {
+                word: 0 for word in firsts if is_correctable(word) and word not in self._spelt and not _HAN.match(word)
+            }
+            self._spelt.update(new)
+            self._spelling.add(new)
 
     def _prune(self) -> None:
         items, popularity = self._items.view(), self._popularity.view()
@@ -186,7 +266,8 @@ class Suggester:
         self._items, self._popularity = Growing(np.int64), Growing(np.float64)
         self._items.extend(items[rows])
         self._popularity.extend(popularity[rows])
-        self._keys, self._rows = [], np.empty(0, dtype=np.int64)
+        self._keys, self._rows, self._sorted = [], np.empty(0, dtype=np.int64), 0
+        self._spelling, self._spelt = Spelling(), set()
 
 
 def normal_form(text: str) -> str:
@@ -208,10 +289,18 @@ def phrases(title: str) -> Iterator[str]:
             if len(first) > 1 and not first.isdigit():
                 yield phrase
             for word in words[start + 1 : start + MAX_PHRASE_WORDS]:
-                apart = "" if _HAN.match(word) and _HAN.match(phrase[-1]) else " "
-                phrase += apart + word
+                phrase = _joined((phrase, word))
                 if word not in _JOINTS:
                     yield phrase
+
+
+def _joined(words: Sequence[str]) -> str:
+    """Words as a phrase: a space between them but for Chinese ones."""
+    phrase = words[0]
+    for word in words[1:]:
+        apart = "" if _HAN.match(word) and _HAN.match(phrase[-1]) else " "
+        phrase += apart + word
+    return phrase
 
 
 def _words_in(token: str) -> list[str]:

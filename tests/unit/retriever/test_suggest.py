@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.retriever import suggest
 from services.retriever.columns import Columns
@@ -66,6 +68,66 @@ def test_chinese_is_completed_by_characters() -> None:
     assert found["运动"] == 2
     assert found["运动鞋"] == 1
     assert dict(shop.complete("运动鞋")) == {"运动鞋": 1}
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("mug red", "red mug"),
+        ("mug re", "red mug"),
+        ("mug enamel red", "red enamel mug"),
+        ("digital west", "Western Digital"),
+        ("鞋 运动", "运动鞋"),
+        ("headfones", "headphones"),
+        ("hedph", "headphones"),
+        ("hedphones wir", "wireless headphones"),
+        ("wirless headph", "wireless headphones"),
+        ("westren", "Western Digital"),
+        ("wh1000", "wh-1000xm4"),
+        ("tshi", "t-shirt"),
+    ],
+)
+def test_words_in_another_order_misspelt_or_without_marks_are_completed(typed: str, text: str) -> None:
+    shop = Shop()
+    shop.write("mug", title="red enamel mug")
+    shop.write("small", title="red mug")
+    shop.write("phones", title="wireless headphones", brand="Western Digital")
+    shop.write("model", title="sony wh-1000xm4")
+    shop.write("shirt", title="t-shirt")
+    shop.write("shoe", title="运动鞋")
+    assert text in dict(shop.complete(typed))
+
+
+def test_what_begins_as_typed_comes_before_all_else() -> None:
+    shop = Shop()
+    shop.write("a", title="lamp red")
+    for number in range(3):
+        shop.write(f"b{number}", title="red lamp")
+    assert shop.complete("lamp red") == [("lamp red", 1), ("red lamp", 3)]
+    shop.write("c", title="lamb")
+    assert [text for text, _ in shop.complete("lamb")] == ["lamb"]
+
+
+def test_numbers_are_not_corrected() -> None:
+    shop = Shop()
+    shop.write("a", title="wh-1000xm4")
+    shop.write("b", title="model 1234567")
+    assert shop.complete("wh-1000xm5") == []
+    assert shop.complete("1234568") == []
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["red lamp", "lamps", "wi-fi", "鞋", "kettle"]), st.booleans()), max_size=8),
+    st.text(max_size=8),
+)
+def test_nothing_is_completed_that_cannot_be_seen(items: list[tuple[str, bool]], typed: str) -> None:
+    shop = Shop()
+    for number, (title, visible) in enumerate(items):
+        shop.write(f"i{number}", title=title, visible=visible)
+    for prefix in (typed, "lamp", "lamq", "wifi", "lamp red", "ketle"):
+        for text, count in shop.complete(prefix):
+            seen = [title for title, visible in items if visible and text in phrases(title)]
+            assert count == len(seen) > 0
 
 
 def test_only_visible_items_count_and_changes_follow() -> None:
