@@ -12,8 +12,8 @@ from souk.retriever.v1 import retriever_pb2
 
 # Cormack, Clarke, Buettcher 2009.
 RANK_OFFSET = 60
-# At this rank, from 0, a discounted score counts half.
-HALF_RANK = 50
+# At this rank, from 0, a discounted score counts half; from 50 to 150 search is as good (docs/search-quality.md).
+HALF_RANK = 100
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,13 @@ def search(
         typer.echo((out / "report.json").read_text(), nl=False)
         return
     console = Console()
-    names = list(next(iter(measures.systems.values())))
-    table = Table("system", *names, box=None)
-    for system, values in measures.systems.items():
-        table.add_row(system, *(f"{values[name].mean():.3f}" for name in names))
+    groups = {"": measures} | {f", {script}": part for script, part in measures.by_script().items()}
+    table = Table("", *measures.systems, box=None)
+    for name in next(iter(measures.systems.values())):
+        # Of queries in one script alone all are that group.
+        for group, part in groups.items() if len(groups) > 2 else [("", measures)]:
+            means = (values[name].mean() for values in part.systems.values())
+            table.add_row(f"{name}{group}", *(f"{mean:.3f}" for mean in means))
     console.print(table)
     for rule in RULES:
         gain = measures.gain(f"ndcg@10_{rule}")
@@ -79,8 +82,10 @@ def search(
             f"p = {gain.p_value:.4f}",
             highlight=False,
         )
-    console.print(f"{len(judged.grades)} queries, {judged.without_relevant} without a relevant item left out -> {out}")
-    console.print(f"next: python -m training tune search --data DATA --bundle {bundle} --out search.json")
+    found = f"{len(judged.grades)} queries, {judged.without_relevant} without a relevant item left out -> {out}"
+    console.print(found, highlight=False, soft_wrap=True)
+    command = f"python -m training tune search --data {data or 'DATASET'} --bundle {bundle} --out search.json"
+    console.print(f"next: {command}", highlight=False, soft_wrap=True)
 
 
 @app.command("ranking")

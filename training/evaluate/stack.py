@@ -14,7 +14,7 @@ from types import TracebackType
 
 from rich.progress import Progress
 
-from services.domain.bundle import read_bundle
+from services.domain.bundle import MANIFEST, read_bundle
 from souk import SyncClient
 from souk.ingest import wait_for_vectors, write_items
 from souk.retriever.v1 import admin_pb2
@@ -38,7 +38,9 @@ class Stack:
     """`python -m services` with a bundle on free ports of loopback. Use as a context: `client` talks to all of it."""
 
     def __init__(self, items: Sequence[types_pb2.Item], bundle: Path, kept: Path = KEPT) -> None:
-        """Raises BundleError where there is no such bundle."""
+        """Raises FileNotFoundError where there is no bundle, BundleError where it is not whole."""
+        if not (bundle / MANIFEST).is_file():
+            raise FileNotFoundError(f"{bundle}: no bundle; `make bundle` builds .souk/bundle, --bundle names another")
         self.bundle = read_bundle(bundle)
         self.home = kept / _key(items, self.bundle.manifest.encoder.space_version)
         self._items = items

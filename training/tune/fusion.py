@@ -14,7 +14,7 @@ DEPTH = 2 * CANDIDATES
 """How deep each of two legs then goes."""
 
 _RANK_OFFSET = 60
-_HALF_RANK = 50
+_HALF_RANK = 100
 
 
 @dataclass(frozen=True)

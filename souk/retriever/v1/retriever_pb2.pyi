@@ -38,7 +38,7 @@ class _FusionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueTy
     Gai, Ingber 2023).
     """
     FUSION_DISCOUNTED: _Fusion.ValueType  # 3
-    """As CONVEX, but scores that are no cosines are multiplied by 50 / (50 + rank), rank from 0 in their leg, and vector
+    """As CONVEX, but scores that are no cosines are multiplied by 100 / (100 + rank), rank from 0 in their leg, and vector
     legs give their cosine also to what only legs without cosines found.
     """
 
@@ -56,7 +56,7 @@ FUSION_CONVEX: Fusion.ValueType  # 2
 Gai, Ingber 2023).
 """
 FUSION_DISCOUNTED: Fusion.ValueType  # 3
-"""As CONVEX, but scores that are no cosines are multiplied by 50 / (50 + rank), rank from 0 in their leg, and vector
+"""As CONVEX, but scores that are no cosines are multiplied by 100 / (100 + rank), rank from 0 in their leg, and vector
 legs give their cosine also to what only legs without cosines found.
 """
 Global___Fusion: _TypeAlias = Fusion  # noqa: Y015

@@ -37,7 +37,7 @@ def test_discounted_takes_cosines_as_they_are_and_shares_by_their_rank(columns: 
     near = Found(np.array([2, 3]), np.array([0.6, -0.1], np.float32), 0.7, cosine=True)
     fused = fuse([leg([1, 2], [9, 5], 0.3), near], retriever_pb2.FUSION_DISCOUNTED, columns.view(), 10)
     assert fused.slots.tolist() == [2, 1, 3]
-    assert fused.scores.tolist() == pytest.approx([0.3 * 5 / 9 * 50 / 51 + 0.7 * 0.6, 0.3, 0.7 * -0.1])
+    assert fused.scores.tolist() == pytest.approx([0.3 * 5 / 9 * 100 / 101 + 0.7 * 0.6, 0.3, 0.7 * -0.1])
 
 
 def test_not_said_is_convex(columns: Columns) -> None:

@@ -208,7 +208,7 @@ def test_discounted_knows_the_cosine_of_what_only_words_found(index: CatalogueIn
     assert scores["red"] == pytest.approx(0.6 + 0.4 * cosine, abs=1e-5)
     words = dict(zip(found(response), response.candidates.legs[0].score, strict=True))
     share = words["red, not embedded yet"] / words["red"]
-    assert scores["red, not embedded yet"] == pytest.approx(0.6 * share * 50 / 51, abs=1e-5)
+    assert scores["red, not embedded yet"] == pytest.approx(0.6 * share * 100 / 101, abs=1e-5)
     assert scores["near0"] == pytest.approx(0.4, abs=1e-5)
 
 
