@@ -21,6 +21,8 @@ from training.encoder.model import Model, encode, padded, tokens
 
 _AT_ONCE = 512
 _NEAREST = 10
+# As the contrastive loss divides by a temperature of 0.05.
+_LOGITS_OF_COSINE = 20.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class DistilConfig(TrainConfig):
     item_tokens: int = 128
     similarity: float = 1.0
     """Weight of the distances within a batch beside the places of its texts."""
+    margin: float = 0.1
+    """Weight of the margins of the reranker, where one is given."""
+    triples: int = 5000
+    """Of a query, an answer and another item, that the reranker is asked about."""
     held_out: int = 500
     """Items, and as many queries, that are not learned, to choose by."""
 
@@ -50,6 +56,8 @@ class DistilConfig(TrainConfig):
         "query_tokens": (4, 512),
         "item_tokens": (4, 512),
         "similarity": (0, 100),
+        "margin": (0, 100),
+        "triples": (1, 100_000_000),
         "held_out": (5, 100_000),
     }
 
@@ -110,16 +118,26 @@ def taught(
     return Texts(drawn, np.concatenate(parts) if parts else np.zeros((0, teacher.dim), np.float32), max_tokens)
 
 
+@dataclass(frozen=True)
+class Margins:
+    """Texts of a query, an answer and another item, and how far apart a reranker holds the two, float32 (n,)."""
+
+    texts: list[tuple[str, str, str]]
+    margins: Float32
+
+
 class Distil(Task):
-    """Learns the teacher's vectors of queries and items."""
+    """Learns the teacher's vectors of queries and items, and, where there are any, the margins of a reranker."""
 
     chosen = "cosine"
 
-    def __init__(self, student: Model, items: Texts, queries: Texts, config: DistilConfig) -> None:
+    def __init__(
+        self, student: Model, items: Texts, queries: Texts, config: DistilConfig, margins: Margins | None = None
+    ) -> None:
         """Raises ConfigError where too few items are left to learn."""
         if len(items.texts) <= config.held_out:
             raise ConfigError(f"held_out: {config.held_out} of {len(items.texts)} items leaves none to learn")
-        self._student, self._config = student, config
+        self._student, self._config, self._margins = student, config, margins
         self.module = student.module
         self._held_items, self._items = items.split(config.held_out)
         # Where there are few queries most are needed to learn from.
@@ -132,16 +150,21 @@ class Distil(Task):
         for part in (self._held_items, self._items, self._held_queries, self._queries):
             digest.update("\0".join(part.texts).encode())
             digest.update(np.ascontiguousarray(part.vectors).data)
+        if self._margins is not None:
+            digest.update(repr(self._margins.texts).encode() + self._margins.margins.tobytes())
         return digest.hexdigest()
 
     def draw(self, rng: np.random.Generator) -> list[tuple[str, int]]:
-        """Kind and row of each text: queries first."""
+        """Kind and row of each text: queries first; then as many triples as an eighth of the batch."""
         size = self._config.batch
         asked = round(size * self._share)
         rows = rng.integers(len(self._queries.texts), size=asked).tolist() if asked else []
-        return [("query", row) for row in rows] + [
-            ("item", row) for row in rng.integers(len(self._items.texts), size=size - asked).tolist()
-        ]
+        drawn = [("query", row) for row in rows]
+        drawn += [("item", row) for row in rng.integers(len(self._items.texts), size=size - asked).tolist()]
+        if self._margins is not None:
+            count = max(1, size // 8)
+            drawn += [("triple", row) for row in rng.integers(len(self._margins.texts), size=count).tolist()]
+        return drawn
 
     def loss(self, examples: Sequence[tuple[str, int]]) -> tuple[Tensor, dict[str, float]]:
         """Mean distance from the teacher's vectors, 1 - cosine, and `similarity` times the mean square by which the
@@ -156,7 +179,29 @@ class Distil(Task):
         student, teacher = torch.cat(own).float(), torch.cat(theirs)
         place = (1 - (student * teacher).sum(dim=1)).mean()
         distances = ((student @ student.T - teacher @ teacher.T) ** 2).mean()
-        return place + self._config.similarity * distances, {"place": place.item(), "distances": distances.item()}
+        told = {"place": place.item(), "distances": distances.item()}
+        loss = place + self._config.similarity * distances
+        if self._margins is not None and (rows := [row for kind, row in examples if kind == "triple"]):
+            margin = self._margin_loss(self._margins, rows)
+            told["margin"] = margin.item()
+            loss = loss + self._config.margin * margin
+        return loss, told
+
+    def _margin_loss(self, margins: Margins, rows: Sequence[int]) -> Tensor:
+        """Margin-MSE (Hofstätter et al. 2020, equation 4); a cosine counts as a logit of 20 times its size."""
+        limits = (self._config.query_tokens, self._config.item_tokens, self._config.item_tokens)
+        query, answer, other = (
+            self._student.module(
+                *padded(
+                    tokens(self._student, [margins.texts[row][side] for row in rows], limits[side]),
+                    self._student.device,
+                )
+            )[1].float()
+            for side in range(3)
+        )
+        held = _LOGITS_OF_COSINE * ((query * answer).sum(dim=1) - (query * other).sum(dim=1))
+        wanted = torch.from_numpy(margins.margins[list(rows)]).to(held.device)
+        return torch.nn.functional.mse_loss(held, wanted)
 
     def evaluate(self) -> dict[str, float]:
         """Mean cosine to the teacher on texts that were held out, and how many of a query's ten nearest items of these

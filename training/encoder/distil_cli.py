@@ -19,6 +19,9 @@ def distil(
         Path | None,
         typer.Option(help="Directory to begin with, as `encoder prune` leaves it. Default: layers of the teacher."),
     ] = None,
+    reranker: Annotated[
+        Path | None, typer.Option(help="What `encoder reranker` wrote: its margins between items are learned, too.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML with settings of DistilConfig.")] = None,
     layers: Annotated[int | None, typer.Option(help="Over the file's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Over the file's.")] = None,
@@ -29,10 +32,12 @@ def distil(
     from dataclasses import asdict
 
     from services.domain.text import TextTemplate, item_text
-    from training.encoder.distil import Distil, DistilConfig, Texts, student_of, taught
+    from training.encoder.distil import Distil, DistilConfig, Margins, Texts, student_of, taught
     from training.encoder.loop import processes
     from training.encoder.model import load, save
     from training.encoder.pairs import read_pairs
+    from training.encoder.reranker.groups import Groups
+    from training.encoder.reranker.margins import triples_of
     from training.encoder.running import finish, quiet_console, train
     from training.train_cli import read_items, refusals
 
@@ -40,9 +45,13 @@ def distil(
         if out.exists():
             raise FileExistsError(f"{out}: exists already; name a new directory with --out")
         settings = DistilConfig.read(config, layers=layers, steps=steps, seed=seed)
+        if reranker is not None and pairs is None:
+            raise ValueError("--reranker: needs --pairs, the queries whose answers it is asked about")
         template = TextTemplate()
-        texts = [template.item_prefix + item_text(item, template) for item in read_items(dataset)]
-        queries = [template.query_prefix + pair.query for pair in read_pairs(pairs)] if pairs else []
+        shop = read_items(dataset)
+        texts = [template.item_prefix + item_text(item, template) for item in shop]
+        asked = read_pairs(pairs) if pairs else []
+        queries = [template.query_prefix + pair.query for pair in asked]
         teacher = load(model)
         pupil = load(student) if student else student_of(teacher, settings.layers)
         console = quiet_console()
@@ -57,9 +66,21 @@ def distil(
                 bar = progress.add_task(f"the teacher's vectors of {name}", total=None)
                 told = partial(_tell, progress, bar)
                 sides.append(taught(teacher, own, limit, most, settings.seed, work, told))
+            margins = None
+            if reranker is not None:
+                bar = progress.add_task("the reranker's margins", total=None)
+                # Nobody is measured by these: one query is held out because one must be.
+                groups = Groups(shop, asked, 0.001, settings.seed, 1)
+                triples = triples_of(reranker, groups, settings.triples, settings.seed, partial(_tell, progress, bar))
+                margins = Margins(
+                    [
+                        (template.query_prefix + query, texts[answer], texts[other])
+                        for query, (answer, other) in zip(triples.queries, triples.rows, strict=True)
+                    ],
+                    triples.margins,
+                )
         pupil.module.to(device)
-        items, asked = sides
-        ended = train(Distil(pupil, items, asked, settings), settings, out, console)
+        ended = train(Distil(pupil, sides[0], sides[1], settings, margins), settings, out, console)
         facts = {"command": "distil", "settings": asdict(settings), "teacher": model.name, "before": ended.before}
         following = f"python -m training encoder export --model {out} --out {out}-onnx"
         finish(out, ended, lambda metrics: save(pupil, out, {**facts, "metrics": metrics}), console, following)
