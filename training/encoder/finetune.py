@@ -20,7 +20,7 @@ from training.encoder.heads import Heads
 from training.encoder.loop import Task, gathered, world
 from training.encoder.model import Model, autocast, encode, padded, tokens
 from training.encoder.negatives import Words, hard_negatives
-from training.encoder.quick_eval import Exam
+from training.encoder.quick_eval import Exam, best
 from training.encoder.shops import Bools, Ints, Query, Shop
 
 # A category needs as many items to be a class.
@@ -352,7 +352,7 @@ class Finetune(Task):
             if words is not None:
                 found.append(words.best(query.text, config.negative_depth))
             if "model" in config.negatives_by:
-                found.append(np.argsort(-(items @ vector), kind="stable")[: config.negative_depth])
+                found.append(best(items @ vector, config.negative_depth))
             near = hard_negatives(
                 moved, vector, items, np.unique(np.concatenate(found)), config.negative_margin, config.negative_depth
             )

@@ -5,7 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, takewhile
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,9 +19,12 @@ from souk.vectors import Float32
 from training.encoder.config import Config
 from training.encoder.model import Model, encode
 
-_WORD = re.compile(r"[a-z]{3,}|[一-鿿]+")
+# Shorter ones are codes more often than words.
+_WORD = re.compile(r"[a-z]{4,}|[一-鿿]+")
 # A chain of words near each other drifts: a group that grows longer is no group.
 _LONGEST_GROUP = 6
+# Letters that siblings share at one end, and those in which two spellings of one word may differ.
+_ALIKE, _SPELLING = 3, 2
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class SynonymsConfig(Config):
     """Items whose text holds the word."""
     max_words: int = 5_000
     """The most frequent ones."""
-    nearness: float = 0.6
+    nearness: float = 0.65
     """Lowest cosine of the two words for the encoder."""
     company: float = 0.3
     """Lowest cosine of what stands beside them in the shop."""
@@ -53,8 +56,9 @@ def mine_synonyms(items: Sequence[types_pb2.Item], model: Model, config: Synonym
 
     Two words are taken for the same where the encoder finds them near, where the words that stand beside them in
     titles are alike (cosine of positive pointwise mutual information, Bullinaria and Levy 2007), and where items
-    seldom say both. Values of one attribute (red and blue) are never the same, nor is a word and its own plural, which
-    the lexical index makes one already.
+    seldom say both. Values of one attribute (red and blue) are never the same, nor are siblings (singlepack and
+    multipack), nor a word and its own plural, which the lexical index makes one already. What is left still holds
+    opposites and rivals now and then: it is for somebody to read.
     """
     texts = [_words(f"{item.title} {item.description}") for item in items]
     counts = Counter(word for text in texts for word in text)
@@ -69,7 +73,7 @@ def mine_synonyms(items: Sequence[types_pb2.Item], model: Model, config: Synonym
     for row, word in enumerate(vocabulary):
         near = np.flatnonzero(vectors[row + 1 :] @ vectors[row] >= config.nearness) + row + 1
         for other in near.tolist():
-            if stem(word) == stem(vocabulary[other]) or (row, other) in apart:
+            if stem(word) == stem(vocabulary[other]) or (row, other) in apart or _siblings(word, vocabulary[other]):
                 continue
             # The rarer of the two is the later one.
             if both[row, other] <= config.together * counts[vocabulary[other]]:
@@ -106,6 +110,16 @@ def _words(text: str) -> set[str]:
     for run in _WORD.findall(fold(text)):
         found.update([run] if run.isascii() else analyse(run))
     return found
+
+
+def _siblings(one: str, other: str) -> bool:
+    """Whether they begin or end alike and differ by more than a spelling does: names of one line of products."""
+    begin, end = (
+        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+        for a, b in ((one, other), (one[::-1], other[::-1]))
+    )
+    differ = max(len(one), len(other)) - min(begin + end, len(one), len(other))
+    return one.isascii() and max(begin, end) >= _ALIKE and differ > _SPELLING
 
 
 def _company(texts: Sequence[Sequence[int]], words: int) -> tuple[Float32, Float32]:

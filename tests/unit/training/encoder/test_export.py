@@ -107,12 +107,6 @@ def test_a_graph_that_says_something_else_is_refused_on_the_command_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_line_says_what_to_run_next(tiny: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["export", "--out", str(tmp_path / "encoder"), "--model", str(tiny)])
-    assert result.exit_code == 0, result.output
-    assert f"next: python -m training bundle --encoder {tmp_path / 'encoder'}" in result.output
-
-
 def test_not_a_number_passes_no_gate() -> None:
     with pytest.raises(GateError, match=r"parity with PyTorch.*; batch invariance"):
         Gates(parity=float("nan"), invariance=float("nan")).check()

@@ -16,7 +16,7 @@ from training.encoder.model import encode, load
 from training.encoder.pretrain import Pretrain, PretrainConfig, from_scratch, read_texts
 
 CONFIG = PretrainConfig(
-    steps=40, batch=16, learning_rate=5e-3, evaluate_every=20, patience=0, tokens=16, held_out=0.1, hidden=64, layers=2,
+    steps=30, batch=16, learning_rate=5e-3, evaluate_every=15, patience=0, tokens=16, held_out=0.1, hidden=64, layers=2,
     heads=2, intermediate=64, max_tokens=32,
 )  # fmt: skip
 
@@ -48,7 +48,7 @@ def test_it_learns_and_a_kill_changes_nothing(tmp_path: Path, objective: str) ->
     task, ended = run(tmp_path / "whole", config)
     assert ended.best.metrics["accuracy"] > ended.before["accuracy"] + 0.1
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "broken", config, kill_at=30)
+        run(tmp_path / "broken", config, kill_at=20)
     again, resumed = run(tmp_path / "broken", config)
     assert resumed.history == ended.history
     weights, same = (one.module.state_dict() for one in (task, again))

@@ -12,7 +12,7 @@ from training.encoder.config import ConfigError
 from training.encoder.model import Model
 from training.encoder.synonyms import SynonymsConfig, mine_synonyms, read_synonyms, write_synonyms
 
-NEAR = (("couch", "sofa"), ("red", "blue"), ("lamp", "lamps"), ("wood", "table"))
+NEAR = (("couch", "sofa"), ("white", "blue"), ("lamp", "lamps"), ("wood", "table"), ("singlepack", "multipack"))
 
 
 def items() -> list[types_pb2.Item]:
@@ -20,11 +20,13 @@ def items() -> list[types_pb2.Item]:
     rng = np.random.default_rng(0)
     found = []
     for number in range(200):
-        seat, colour = ("sofa", "couch")[number % 2], ("red", "blue")[int(rng.integers(2))]
+        seat, colour = ("sofa", "couch")[number % 2], ("white", "blue")[int(rng.integers(2))]
         if number % 4 < 2:
             title = f"{colour} {seat} with soft cushion for the living room"
         else:
-            title = f"{colour} {('lamp', 'lamps')[number % 2]} beside wood table"
+            title = (
+                f"{colour} {('lamp', 'lamps')[number % 2]} beside wood table {('singlepack', 'multipack')[number % 2]}"
+            )
         item = types_pb2.Item(id=str(number), title=title)
         item.attributes.add(name="colour", values=[colour])
         found.append(item)
@@ -43,7 +45,7 @@ def near(model: Model, words: list[str], max_tokens: int) -> np.ndarray[tuple[in
 
 def test_the_same_thing_by_another_name_is_found_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synonyms_module, "encode", near)
-    # Colours are values of one attribute, lamps a plural, wood and table are said together.
+    # Colours are values of one attribute, lamps a plural, packs siblings; wood and table are said together.
     assert [set(group) for group in mine_synonyms(items(), tiny.model(), SynonymsConfig())] == [{"couch", "sofa"}]
 
 
