@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from services.domain.words import fold
+from services.domain.words import fold, stem
 from souk.types.v1 import types_pb2
 from training.encoder.queries.wording import Phrase, Wording, brand_words, is_model, is_number, leaf, pieces, typed
 
@@ -41,6 +41,8 @@ def forms(item: types_pb2.Item, kinds: tuple[Phrase, ...], wording: Wording, rng
         words = tuple(dict.fromkeys(words))
         query = typed(words)
         if not 1 <= len(words) <= _MOST_WORDS or not 2 <= len(query) <= _MOST_CHARACTERS or query in found:
+            continue
+        if len({stem(word) for word in words}) < len(words):
             continue
         if not any(wording.says_something(word) and not _plain(word) for word in words):
             continue
