@@ -9,11 +9,14 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from services.domain.reranking import batch, joined
+from souk.dataset import DatasetError
 from souk.vectors import Float32
 from training.encoder.reranker.card import CARD, MODEL, TOKENIZER, RerankerCard
 from training.encoder.reranker.groups import Groups
 
 _AT_ONCE = 64
+# Draws for a triple that is wanted: not every query has a worse item at hand.
+_TRIED = 4
 # A relevance of 0 or 1 has no logit.
 _NEAREST = 1e-6
 
@@ -29,17 +32,22 @@ class Triples:
 
 
 def triples_of(reranker: Path, groups: Groups, count: int, seed: int, progress: Callable[[int, int], None]) -> Triples:
-    """So many triples of the groups' queries, drawn by seed. Raises RerankerError for a directory that is none."""
+    """At most so many triples of the groups' queries, drawn by seed. Raises RerankerError for a directory that is none,
+    DatasetError where no query has a worse item."""
     rng = np.random.default_rng(seed)
     queries: list[str] = []
     rows: list[tuple[int, int]] = []
-    while len(queries) < count:
+    for _ in range(_TRIED * count):
+        if len(queries) == count:
+            break
         asked = groups.learn[int(rng.integers(len(groups.learn)))]
         (_, answer, target), *others = groups.group(asked, 2, rng)
         lower = [row for _, row, other in others if other < target]
         if lower:
             queries.append(asked.query)
             rows.append((answer, lower[0]))
+    if not queries:
+        raise DatasetError("pairs: every item answers every query alike; there is no margin to learn")
     pairs = [(query, groups.texts[row]) for query, both in zip(queries, rows, strict=True) for row in both]
     logits = _logits(reranker, pairs, progress).reshape(-1, 2)
     return Triples(queries, rows, logits[:, 0] - logits[:, 1])
