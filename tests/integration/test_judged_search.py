@@ -1,35 +1,40 @@
-"""`python -m training evaluate search` on a small generated shop: real processes, a report, the numbers as JSON."""
+"""`training evaluate search` and `training tune search` on a small generated shop, by real processes."""
 
 import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from services.domain.search import FUSIONS
 from souk.dataset import item_row, read_items, read_judgements
+from training.bundle.search import read_search
 from training.cli import app
 from training.data.generate import generate
+from training.tune.folds import FOLDS
 
 ITEMS = 60
 
 
-def evaluate(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "training", "evaluate", "search", *arguments]
+def training(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in `cwd`, where the catalogue is then kept."""
+    command = [sys.executable, "-m", "training", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200)
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """English items of a generated shop and the queries that they answer, as two files."""
+    """English items of a generated shop and the queries that they answer: two files, and so a dataset."""
     path = tmp_path_factory.mktemp("judged")
     generate(path / "generated", items=400, shoppers=10, seed=5)
     visible = [one for one in read_items(path / "generated") if one.title.isascii() and one.visible and one.stock]
     items = visible[:ITEMS]
     held = {item.id for item in items}
-    with (path / "products.jsonl").open("w") as lines:
+    with (path / "items.jsonl").open("w") as lines:
         lines.writelines(json.dumps(item_row(item)) + "\n" for item in items)
     judged = [one for one in read_judgements(path / "generated") if one.item_id in held and one.query.isascii()]
     wanted = sorted({one.query for one in judged if one.grade})[:25]
@@ -40,11 +45,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_numbers_of_a_small_shop(shop: Path, bundle: Path, tmp_path: Path) -> None:
-    files = ("--products", str(shop / "products.jsonl"), "--judgements", str(shop / "judgements.csv"))
-    done = evaluate(tmp_path, *files, "--bundle", str(bundle), "--json", "--out", str(tmp_path / "report"))
+@pytest.fixture(scope="module")
+def numbers(shop: Path, bundle: Path) -> dict[str, Any]:
+    files = ("--products", str(shop / "items.jsonl"), "--judgements", str(shop / "judgements.csv"))
+    done = training(shop, "evaluate", "search", *files, "--bundle", str(bundle), "--json", "--out", "report")
     assert done.returncode == 0, done.stderr + done.stdout
-    numbers = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_numbers_of_a_small_shop(shop: Path, numbers: dict[str, Any]) -> None:
     assert numbers["items"] == ITEMS
     assert numbers["queries"] >= 10
     assert numbers["degraded"] == {}
@@ -59,7 +69,7 @@ def test_the_numbers_of_a_small_shop(shop: Path, bundle: Path, tmp_path: Path) -
         assert numbers[f"gain_{rule}"]["mean"] == pytest.approx(gain)
         assert 0 < numbers[f"p_value_{rule}"] <= 1
     assert list(numbers["by_script"]) == ["latin"]
-    report = tmp_path / "report"
+    report = shop / "report"
     with (report / "queries.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     assert len(rows) == numbers["queries"]
@@ -69,10 +79,27 @@ def test_the_numbers_of_a_small_shop(shop: Path, bundle: Path, tmp_path: Path) -
     assert all(row["query"] in (report / "report.html").read_text() for row in rows[:3])
 
 
+def test_tuning_scores_the_defaults_as_they_are_served(shop: Path, bundle: Path, numbers: dict[str, Any]) -> None:
+    arguments = ("--data", str(shop), "--bundle", str(bundle), "--trials", "3", "--out", "search.json")
+    done = training(shop, "tune", "search", *arguments)
+    assert done.returncode == 0, done.stderr + done.stdout
+    chosen = json.loads((shop / "search.cv.json").read_text())
+    for system in ("bm25", "hybrid"):
+        for rule in ("ndcg@10_as_zero", "ndcg@10_condensed"):
+            assert chosen[f"{system}_defaults"][rule] == pytest.approx(numbers[system][rule], abs=2e-3)
+    assert len(chosen["folds"]) == numbers["queries"]
+    assert len(chosen["hybrid_chosen"]) == FOLDS
+    manifest, synonyms = read_search(shop / "search.json")
+    assert (manifest.fusion in FUSIONS, synonyms) == (True, None)
+    again = CliRunner().invoke(app, ["tune", "search", *arguments[:-1], str(shop / "search.json")])
+    assert again.exit_code == 1
+    assert "exists already" in again.output.replace("\n", " ")
+
+
 def test_what_is_refused_names_the_field(shop: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("query,item_id,grade\nmug,nowhere,3\n")
-    products, runner = ["evaluate", "search", "--products", str(shop / "products.jsonl")], CliRunner()
+    products, runner = ["evaluate", "search", "--products", str(shop / "items.jsonl")], CliRunner()
     refused = runner.invoke(app, [*products, "--judgements", str(bad)])
     assert refused.exit_code == 1
     assert "bad.csv, row 1, item_id: 'nowhere' is not among the products" in refused.output.replace("\n", "")
