@@ -54,7 +54,7 @@ class Ended:
 
 
 class Task:
-    """What is learned. A subclass gives `draw`, `loss` (or `learn`) and `evaluate`.
+    """What is learned. A subclass gives `identity`, `draw`, `loss` (or `learn`) and `evaluate`.
 
     `module` holds everything that is trained: its parameters that require a gradient. `chosen` names the metric of
     `evaluate` by which the best weights are kept (higher is better).
@@ -128,8 +128,7 @@ class Loop:
         if not self._parameters:
             raise TrainingError("no parameter of the model is to be trained")
         self._optimiser = _optimiser(self._parameters, config)
-        facts = json.dumps([asdict(config), task.identity(), sorted(self._parameters), world()], sort_keys=True)
-        self._identity = hashlib.sha256(facts.encode()).hexdigest()
+        self._identity = _identity(task, config)
         self._at = _Progress()
         self._kept = self._weights()
         self._restore()
@@ -244,7 +243,7 @@ class Loop:
         state: dict[str, Any] = torch.load(self._checkpoint, weights_only=True, map_location="cpu")
         if state["identity"] != self._identity:
             raise TrainingError(
-                f"{self._checkpoint}: made with other settings, data or processes; use the same, or remove it"
+                f"{self._checkpoint}: made with other settings, data, weights or processes; use the same, or remove it"
             )
         self._set(state["weights"])
         self._kept = {name: state["kept"][name].to(p.device) for name, p in self._parameters.items()}
@@ -310,6 +309,15 @@ def _optimiser(parameters: dict[str, torch.nn.Parameter], config: TrainConfig) -
     if config.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=_MOMENTUM)
     return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def _identity(task: Task, config: TrainConfig) -> str:
+    """What a checkpoint must have been made of: settings, data, the weights to begin with, how many processes."""
+    digest = hashlib.sha256(json.dumps([asdict(config), task.identity(), world()], sort_keys=True).encode())
+    for name, parameter in task.module.named_parameters():
+        digest.update(f"{name} {parameter.requires_grad}".encode())
+        digest.update(parameter.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _seed(seed: int, step: int, rank: int) -> int:

@@ -81,10 +81,15 @@ def test_killed_and_made_again_it_ends_as_one_that_was_not(tmp_path: Path) -> No
     assert [one.step for one in ended.history] == [0, 10, 20, 30, 40]
 
 
-def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_settings_data_or_weights_is_refused(tmp_path: Path) -> None:
     loop(tmp_path).run()
-    for config, task in ((replace(CONFIG, seed=8), Line()), (CONFIG, Line(data="another"))):
-        with pytest.raises(TrainingError, match=r"checkpoint\.pt: made with other settings, data or processes"):
+    begun_elsewhere = Line()
+    torch.nn.init.ones_(begun_elsewhere.module[1].weight)  # type: ignore[index]
+    others = ((replace(CONFIG, seed=8), Line()), (CONFIG, Line(data="another")), (CONFIG, begun_elsewhere))
+    for config, task in others:
+        with pytest.raises(
+            TrainingError, match=r"checkpoint\.pt: made with other settings, data, weights or processes"
+        ):
             loop(tmp_path, config, task)
 
 
