@@ -93,14 +93,14 @@ class Word:
 
     `text`: folded, without inner marks; `terms`: what it is found by, the most telling last; `parts`: the words between
     its inner marks, itself where it has none; `letters`: whether it is a word of letters, which could be misspelt;
-    `spelt`: how such a word and its parts are spelt, of any other nothing.
+    `spelt`: how such a word and its parts are spelt, with the term of each; of any other nothing.
     """
 
     text: str
     terms: tuple[str, ...]
     parts: tuple[str, ...]
     letters: bool
-    spelt: tuple[str, ...] = ()
+    spelt: tuple[tuple[str, str], ...] = ()
 
     @property
     def whole(self) -> str:
@@ -171,7 +171,7 @@ def _read(token: str) -> tuple[Word, ...]:
             terms.append(stem(part))
         if not part.isalpha() and not part.isdigit():
             terms.extend(stem(piece) for piece in _PIECE.findall(part) if _MIN_PIECE <= len(piece) < len(part))
-    spelt = (whole, *parts) if whole.isalpha() else ()
+    spelt = tuple((part, stem(part)) for part in (whole, *parts)) if whole.isalpha() else ()
     return (Word(whole, _ending_in(stem(whole), terms), parts, bool(spelt), spelt),)
 
 

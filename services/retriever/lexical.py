@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.domain.search import BRAND, FIELDS, Bm25f
-from services.domain.words import Word, stem, words
+from services.domain.words import Word, words
 from services.retriever.brands import Brands
 from services.retriever.columns import NOBODY, ColumnsView, pack_texts, unpack_texts
 from services.retriever.growing import Growing
@@ -45,18 +45,18 @@ Scores = NDArray[np.float32]
 @dataclass(frozen=True)
 class Words:
     """The analysed text of an item: how often each term stands in each of FIELDS, how many words each of these has, and
-    which words of letters it holds, as they are spelt."""
+    which words of letters it holds, as they are spelt, with the term of each."""
 
     counts: Mapping[str, bytes | bytearray]
     lengths: tuple[int, ...]
-    letters: frozenset[str]
+    letters: Mapping[str, str]
 
 
 def words_of(item: types_pb2.Item) -> Words:
     """Words of every field of an item."""
     counts: dict[str, bytearray] = {}
     lengths = []
-    letters: set[str] = set()
+    letters: dict[str, str] = {}
     for number, found in enumerate(_fields(item)):
         lengths.append(min(len(found), MAX_LENGTH))
         letters.update(chain.from_iterable(map(_SPELT, found)))
@@ -65,7 +65,7 @@ def words_of(item: types_pb2.Item) -> Words:
             if held is None:
                 held = counts[term] = bytearray(len(FIELDS))
             held[number] = count if count < MAX_COUNT else MAX_COUNT
-    return Words(counts, tuple(lengths), frozenset(letters))
+    return Words(counts, tuple(lengths), letters)
 
 
 def _fields(item: types_pb2.Item) -> Iterator[Sequence[Word]]:
@@ -313,9 +313,9 @@ class Lexical:
             self._log_counts[field].extend(counts[:, field])
             self._lengths[field].append(length)
             self._totals[field] += length
-        for word in words.letters.difference(self._spelt):
-            if is_correctable(word):
-                self._spelt[word] = terms[stem(word)]
+        for word, term in words.letters.items():
+            if word not in self._spelt and is_correctable(word):
+                self._spelt[word] = terms[term]
 
     def end(self, slot: int) -> None:
         """The item in a slot is no longer so."""
