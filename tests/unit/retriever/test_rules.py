@@ -1,12 +1,15 @@
 """Whose word counts: the request's, else the generation's, else the default."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from services.domain.bundle import Bundle, BundleError, EncoderManifest, Manifest, write_bundle
 from services.domain.checks import Invalid
-from services.domain.search import Bm25f
+from services.domain.search import Bm25f, SearchManifest
+from services.domain.text import TextTemplate
 from services.retriever.rules import SearchRules
 from souk.retriever.v1 import retriever_pb2
 from tests.unit.retriever.items import (
@@ -88,3 +91,41 @@ def test_a_search_goes_by_its_generation_until_a_leg_says_otherwise() -> None:
     index.drop_generation(GENERATION)
     index.set_serving(GENERATION)
     assert found(index.search(ask(words_leg("red kettle")))) == ["titled", "described"]
+
+
+def bundle_with(path: Path, synonyms: str) -> Bundle:
+    encoder = EncoderManifest(4, 16, "v1", ("latin",), TextTemplate())
+    texts = {encoder.model: "model", encoder.tokenizer: "{}", "search/synonyms.txt": synonyms}
+    for name, text in texts.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(text)
+    search = SearchManifest(Bm25f(k1=1), 0.7, "reciprocal_rank", "search/synonyms.txt")
+    return write_bundle(path, Manifest(encoder, "2026-01-01T00:00:00Z", search=search))
+
+
+def test_a_bundle_states_its_rules_and_its_synonyms(tmp_path: Path) -> None:
+    rules = SearchRules.of(bundle_with(tmp_path, "tv, television\n"))
+    assert (rules.bm25f, rules.words_weight, rules.fusion) == (Bm25f(k1=1), 0.7, RECIPROCAL)
+    index = new_index()
+    Feed(index).put("a", title="television")
+    assert found(index.search(ask(words_leg("tv")))) == []
+    index.set_rules(GENERATION, rules)
+    assert found(index.search(ask(words_leg("tv")))) == ["a"]
+
+
+def test_synonyms_that_cannot_be_read_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"synonyms\.txt: line 1: holds 1; it must hold 2 to 32"):
+        SearchRules.of(bundle_with(tmp_path, "tv\n"))
+
+
+def test_words_that_had_to_be_corrected_count_less_beside_vectors() -> None:
+    index = new_index()
+    feed = Feed(index)
+    feed.put("coach", VECTOR, title="coach bag")
+    feed.put("sofa", np.eye(DIM, dtype=np.float32)[1], title="sofa")
+    for query, certainty in (("coach", 1.0), ("couch", 0.6)):
+        meaning = vector_leg(np.eye(DIM, dtype=np.float32)[1], weight=0.5)
+        response = index.search(ask(words_leg(query, weight=0.5), meaning, fusion=CONVEX))
+        scores = dict(zip(response.candidates.id, response.candidates.score, strict=True))
+        assert response.reports[0].certainty == pytest.approx(certainty)
+        assert scores == pytest.approx({"coach": 0.5 * certainty, "sofa": 0.5}, abs=1e-6)
