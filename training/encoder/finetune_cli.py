@@ -14,6 +14,7 @@ def finetune(
         list[Path] | None,
         typer.Option(help="Pairs of each dataset, in their order. Default: the judgements of the datasets."),
     ] = None,
+    judged: Annotated[bool, typer.Option("--judged", help="Learn the judgements beside the pairs, too.")] = False,
     config: Annotated[Path | None, typer.Option(help="TOML with settings of FinetuneConfig.")] = None,
     synonyms: Annotated[
         Path | None, typer.Option(help="What `encoder synonyms` wrote, for `synonyms = SHARE`.")
@@ -39,7 +40,9 @@ def finetune(
         settings = FinetuneConfig.read(config, steps=steps, seed=seed)
         if pairs and len(pairs) != len(dataset):
             raise ValueError(f"--pairs: {len(pairs)} files for {len(dataset)} datasets; each needs its own")
-        found = [read_pairs(file) for file in pairs] if pairs else [judged_pairs(path) for path in dataset]
+        found = [read_pairs(file) for file in pairs] if pairs else [[] for _ in dataset]
+        if judged or not pairs:
+            found = [[*judged_pairs(path), *own] for path, own in zip(dataset, found, strict=True)]
         shops = [
             Shop.open(path, own, settings.held_out, settings.seed) for path, own in zip(dataset, found, strict=True)
         ]

@@ -213,6 +213,21 @@ def test_the_command_line_trains_and_exports(tmp_path: Path) -> None:
     assert "exists already" in again.output
 
 
+def test_judgements_are_learned_alone_or_beside_pairs(tmp_path: Path) -> None:
+    data, pairs = tiny.write_shop(tmp_path / "toy", judged=8), tiny.write_toy_pairs(tmp_path / "pairs.parquet")
+    model = tiny.write_model(tmp_path / "bert")
+
+    def sources(name: str, *given: str) -> list[str]:
+        arguments = ["--dataset", str(data), "--model", str(model), "--out", str(tmp_path / name), "--steps", "1"]
+        result = CliRunner().invoke(app, ["finetune", *arguments, *given])
+        assert result.exit_code == 0, result.output
+        found: list[str] = json.loads((tmp_path / name / "training.json").read_text())["sources"]["toy"]
+        return found
+
+    assert sources("alone") == ["judgement"]
+    assert sources("both", "--pairs", str(pairs), "--judged") == ["judgement", "synthetic:title"]
+
+
 def test_a_pair_of_an_unknown_item_is_refused_with_its_row(tmp_path: Path) -> None:
     pairs = [*tiny.pairs_of(), Pair("red kettle", "nowhere", 3.0, "log")]
     with pytest.raises(DatasetError, match="pairs, row 81, item_id: 'nowhere' is not in"):

@@ -50,8 +50,9 @@ def write_model(out: Path, seed: int = 1, dropout: float = 0.0) -> Path:
     return out
 
 
-def write_shop(out: Path, name: str = "toy", items: int = 80, seed: int = 0) -> Path:
-    """A dataset whose items are "colour kind", of brands, in a category each, a few of them popular."""
+def write_shop(out: Path, name: str = "toy", items: int = 80, seed: int = 0, judged: int = 0) -> Path:
+    """A dataset whose items are "colour kind", of brands, in a category each, a few of them popular; a kind asked for
+    by what shoppers call it is the query of so many judgements."""
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
     for number in range(items):
@@ -67,6 +68,9 @@ def write_shop(out: Path, name: str = "toy", items: int = 80, seed: int = 0) -> 
         )
     with DatasetWriter(out, Info(name, "1", "here", "none")) as writer:
         writer.write("items", rows)
+        if judged:
+            grades = [{"query": SAID[i % len(SAID)], "item_id": f"{name}-{i}", "grade": 3} for i in range(judged)]
+            writer.write("judgements", grades)
     return out
 
 
