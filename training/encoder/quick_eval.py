@@ -76,7 +76,8 @@ class Exam:
 
     def _one(self, query: Query, scores: Float32) -> tuple[float, float, float, float]:
         ranked = best(scores, K).tolist()
-        graded = np.array(list(query.grades))
+        # By row: the order of the grades may tell what is good.
+        graded = np.array(sorted(query.grades))
         condensed = graded[np.argsort(-scores[graded], kind="stable")[:K]].tolist()
         ideal = sorted(query.grades.values(), reverse=True)[:K]
         relevant = set(query.relevant)
