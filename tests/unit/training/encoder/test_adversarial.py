@@ -20,7 +20,7 @@ class Bowl(torch.nn.Module):
         ((self.embeddings @ self.other) ** 2).sum().backward()  # type: ignore[no-untyped-call]
 
     def loss_at(self, number: int) -> float:
-        return float(((self.seen[number] @ self.other) ** 2).sum())
+        return float(((self.seen[number] @ self.other.detach()) ** 2).sum())
 
 
 def test_fgm_moves_by_epsilon_and_restores_exactly() -> None:
