@@ -2,7 +2,8 @@
 
     python scripts/ablations/encoder.py --dataset CHORUS --pairs PAIRS --out results.jsonl
 
-Learns from synthetic pairs alone, so every judged query is a test. Runs that the results hold already are left out:
+Learns from synthetic pairs alone, so every judged query is a test; each looks for its answers among all items with a
+grade. Runs that the results hold already are left out:
 stopped and run again it goes on with the next one.
 """
 
@@ -29,7 +30,7 @@ from training.encoder.shops import Shop
 # Title, brand and category, mostly: what a slow machine has time for.
 TOKENS = 32
 BUDGET = FinetuneConfig(
-    steps=40, batch=32, chunk=64, learning_rate=1e-4, precision="bf16", evaluate_every=40, patience=0, negatives=0,
+    steps=24, batch=24, chunk=64, learning_rate=1e-4, evaluate_every=24, patience=0, negatives=0,
     item_tokens=TOKENS, query_tokens=16, evaluate_items=200, held_out=0.005, warm_up=0.2,
 )  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -41,11 +42,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mlm first": {},
 }
 MLM = PretrainConfig(
-    steps=40,
-    batch=32,
+    steps=24,
+    batch=24,
     learning_rate=1e-4,
-    precision="bf16",
-    evaluate_every=40,
+    evaluate_every=24,
     patience=0,
     tokens=TOKENS,
     held_out=0.002,
@@ -60,11 +60,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one a run.")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
-    parser.add_argument("--items", type=int, default=3000, help="All with a grade, then others by seed.")
+    parser.add_argument("--steps", type=int, default=BUDGET.steps)
+    parser.add_argument(
+        "--queries", type=int, default=1000, help="Judged queries to measure by, at most, and their items."
+    )
     given = parser.parse_args()
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.is_file() else []
     judged = Shop.open(given.dataset, judged_pairs(given.dataset), 0.5, 0)
-    exam = Exam.of(judged, [*judged.learn, *judged.held], given.items, 0)
+    exam = Exam.of(judged, [*judged.learn, *judged.held][: given.queries], 0, 0)
     shop = Shop.open(given.dataset, read_pairs(given.pairs), BUDGET.held_out, 0)
     for seed in given.seeds:
         for variant in given.variants:
@@ -73,9 +76,9 @@ def main() -> None:
             if any((one["variant"], one["seed"]) == (variant, number) for one in done):
                 continue
             started = time.monotonic()
-            model, share = trained(variant, number, shop)
-            items = encode(model, exam.texts, TOKENS, "bf16")
-            found = exam.measure(encode(model, [query.text for query in exam.queries], 16, "bf16"), items)
+            model, share = trained(variant, number, given.steps, shop)
+            items = encode(model, exam.texts, TOKENS)
+            found = exam.measure(encode(model, [query.text for query in exam.queries], 16), items)
             result = {
                 "variant": variant,
                 "seed": number,
@@ -92,16 +95,17 @@ def main() -> None:
     table(done)
 
 
-def trained(variant: str, seed: int, shop: Shop) -> tuple[Model, float]:
+def trained(variant: str, seed: int, steps: int, shop: Shop) -> tuple[Model, float]:
     """The encoder after this variant's training, and the share of its weights that were trained."""
     model = load(default_model())
     if variant == "untrained":
         return model, 0.0
-    config = replace(BUDGET, seed=seed, **VARIANTS[variant])
+    config = replace(BUDGET, seed=seed, steps=steps, evaluate_every=steps, **VARIANTS[variant])
     with tempfile.TemporaryDirectory() as work:
         if variant == "mlm first":
-            first = Pretrain(model, shop.texts, replace(MLM, seed=seed))
-            Loop(first, replace(MLM, seed=seed), Path(work) / "mlm", Path(work) / "board", lambda *told: None).run()
+            gaps = replace(MLM, seed=seed, steps=steps, evaluate_every=steps)
+            first = Pretrain(model, shop.texts, gaps)
+            Loop(first, gaps, Path(work) / "mlm", Path(work) / "board", lambda *told: None).run()
         task = Finetune(model, [shop], config, {})
         share = task.trainable_share()
         Loop(task, config, Path(work) / "fine", Path(work) / "board", lambda *told: None).run()
