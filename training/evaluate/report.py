@@ -75,9 +75,10 @@ def _draw(file: Path, measures: Measures) -> None:
         gains = measures.systems["hybrid"][f"ndcg@10_{rule}"] - measures.systems["bm25"][f"ndcg@10_{rule}"]
         right.plot(np.sort(gains)[::-1], label=_RULE_NAMES[rule])
     left.set_xticks(places, list(measures.systems))
-    left.set_ylim(0, 1)
+    left.set_ylim(0, 1.25)
+    left.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     left.set_ylabel("nDCG@10, mean and 95% interval")
-    left.legend(loc="lower right", fontsize="small")
+    left.legend(loc="upper center", ncols=2, fontsize="small")
     right.axhline(0, color="grey", linewidth=0.8)
     right.set_xlabel("queries, each line in its own order")
     right.set_ylabel("gain of hybrid over bm25, nDCG@10")
