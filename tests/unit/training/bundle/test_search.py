@@ -40,3 +40,13 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SearchPartError, match=r"none\.json: No such file"):
         read_search(tmp_path / "none.json")
+
+
+def test_the_example_of_the_docs_is_what_a_bundle_states_by_default(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "search.md").read_text(encoding="utf-8")
+    (example,) = (block.partition("```")[0] for block in page.split("```json\n")[1:])
+    (tmp_path / "search.json").write_text(example)
+    (tmp_path / "synonyms.txt").write_text("tv, television, telly\n")
+    manifest, synonyms = read_search(tmp_path / "search.json")
+    assert manifest == SearchManifest(synonyms=SYNONYMS)
+    assert synonyms == tmp_path / "synonyms.txt"
