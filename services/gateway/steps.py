@@ -149,6 +149,8 @@ class Steps:
     ) -> Listed:
         """The candidates in the ranker's order; in that of the retrieval where it does not answer or is not there."""
         peers = self._peers
+        if peers.ranker is None and self._settings.rerank and wanted.scene == types_pb2.SCENE_SEARCH:
+            journey.degrade("rerank", types_pb2.DEGRADATION_REASON_UNAVAILABLE, "retrieval order")
         if peers.ranker is None or not columns.id:
             return Listed.as_retrieved(columns)
         request = ranker_pb2.RankRequest(

@@ -86,6 +86,11 @@ class Shop:
         module = _MODULES.get(name, f"services.{name}")
         self.processes[name] = self._open.enter_context(spawn(module, **self._settings[name]))
 
+    def gateway_without_ranker(self) -> Process:
+        """Another gateway of the same shop."""
+        settings = {name: value for name, value in self._settings["gateway"].items() if name != "gateway_ranker"}
+        return spawn("services.gateway", **{**settings, "port": free_port()})
+
     @property
     def gateway(self) -> Process:
         """The gateway."""

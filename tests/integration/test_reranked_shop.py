@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.domain.bundle import Manifest, read_bundle, write_bundle
+from souk import SyncClient
 from souk.types.v1 import types_pb2
 from tests.integration.shops import Shop
 from tests.unit.ranker.reading import write_reranker
@@ -58,3 +59,12 @@ def test_without_the_ranker_it_is_the_order_of_the_retrieval(shop: Shop) -> None
     assert answer.hits[0].item_id == "blue-mug"
     assert "rank" in {d.stage for d in answer.info.degradations}
     shop.restart("ranker")
+
+
+def test_a_gateway_that_knows_no_ranker_tells_that_nothing_is_read(shop: Shop) -> None:
+    with shop.gateway_without_ranker() as gateway, SyncClient(gateway.address, timeout=10) as client:
+        answer = client.search("blue mug", page_size=5)
+    assert answer.hits[0].item_id == "blue-mug"
+    assert [(d.stage, d.reason) for d in answer.info.degradations] == [
+        ("rerank", types_pb2.DEGRADATION_REASON_UNAVAILABLE)
+    ]
