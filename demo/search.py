@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from demo.checks import Checks
+from demo.checks import Checks, in_time
 from demo.prepare import Shop
 from demo.stack import Stack
 from souk import filters
@@ -113,7 +113,7 @@ class SearchScenes:
         """Items like one item, and completions."""
         self._checks.scene("Similar and Suggest")
         item = self._client.search(self._queries()[0], page_size=1).hits[0]
-        alike = self._client.similar(item.item_id, page_size=5)
+        alike = in_time(lambda: self._client.similar(item.item_id, page_size=5))
         self._console.print(f"like [bold]{escape(item.title)}[/bold]")
         self._console.print(hits_table(alike.hits))
         self._console.print(info_line(alike.info))
@@ -240,7 +240,7 @@ class SearchScenes:
         self._console.print(table)
 
     def _ask(self, query: str) -> shop_pb2.SearchResponse:
-        answer = self._client.search(query, page_size=5, explain=True)
+        answer = in_time(lambda: self._client.search(query, page_size=5, explain=True))
         self._console.print(f"[bold]{escape(query)}[/bold]")
         self._console.print(hits_table(answer.hits, explain=True))
         self._console.print(info_line(answer.info))

@@ -17,7 +17,7 @@ import grpc
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from demo.checks import Checks
+from demo.checks import Checks, in_time
 from demo.prepare import Shop
 from demo.stack import Stack
 from souk.dataset import read_events, read_items
@@ -197,7 +197,9 @@ class ShopperScenes:
     def _recommend(
         self, scene: types_pb2.Scene.ValueType, shopper: str, items: Sequence[str] = (), size: int = 5
     ) -> shop_pb2.RecommendResponse:
-        return self._client.recommend(scene, shopper_id=shopper, item_ids=items, page_size=size, explain=True)
+        return in_time(
+            lambda: self._client.recommend(scene, shopper_id=shopper, item_ids=items, page_size=size, explain=True)
+        )
 
     def _show(self, title: str, answer: shop_pb2.RecommendResponse) -> shop_pb2.RecommendResponse:
         stage = types_pb2.Stage.Name(answer.stage).removeprefix("STAGE_").lower()
