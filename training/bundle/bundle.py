@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from training.encoder.reranker.card import CARD as RERANKER_CARD
 from training.encoder.reranker.card import MODEL as RERANKER
 from training.encoder.reranker.card import TOKENIZER as RERANKER_TOKENIZER
 from training.encoder.reranker.card import RerankerCard, RerankerError
+from training.new_directory import new_directory
 from training.ranker.card import CARD as RANKER_CARD
 from training.ranker.card import HEADS, ITEMS, PROJECTION, SHOPPER, CardError, RankerCard
 
@@ -76,19 +76,12 @@ def assemble(
                 f"but the encoder makes {content[:12]}: train it again with --bundle {encoder}"
             )
     manifest = replace(manifest, metrics={name: value for part in parts for name, value in part.metrics.items()})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_directory(out) as draft:
         for part in parts:
             for source, name in part.files.items():
                 _copy(part.path / source, draft / name)
         write_bundle(draft, manifest)
         read_bundle(draft)
-        draft.chmod(0o755)
-        os.rename(draft, out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return read_bundle(out)
 
 

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from training.coldstart.card import CARD, TOPICS, ColdstartCard
 from training.coldstart.topics import agreement, cluster, how_many, labels, softmax_of
+from training.new_directory import new_directory
 
 _MIN_ITEMS = 10
 
@@ -47,14 +45,7 @@ def train_coldstart(
         metrics["coldstart.category_nmi"] = agreement(topic, category)
     digest = hashlib.sha256(json.dumps([content_space, names]).encode() + weights.tobytes() + bias.tobytes())
     card = ColdstartCard(ColdstartManifest(digest.hexdigest(), content_space, names), metrics)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_directory(out) as draft:
         np.savez(draft / TOPICS, W=weights, b=bias)
         card.write(draft / CARD)
-        draft.chmod(0o755)
-        os.rename(draft, out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return card

@@ -16,7 +16,7 @@ from torch import Tensor
 from souk.vectors import Float32
 from training.encoder.config import ConfigError, TrainConfig
 from training.encoder.export import SentenceEncoder
-from training.encoder.loop import Task
+from training.encoder.loop import LossTask
 from training.encoder.model import Model, encode, padded, tokens
 
 _AT_ONCE = 512
@@ -126,7 +126,7 @@ class Margins:
     margins: Float32
 
 
-class Distil(Task):
+class Distil(LossTask):
     """Learns the teacher's vectors of queries and items, and, where there are any, the margins of a reranker."""
 
     chosen = "cosine"

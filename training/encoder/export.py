@@ -3,10 +3,6 @@
 import hashlib
 import importlib.util
 import json
-import os
-import shutil
-import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +18,8 @@ from training.encoder.adapters import add_bottlenecks, bottleneck_width
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card, ExportError
 from training.encoder.gates import Gates, measure
 from training.encoder.scripts import covered_scripts
-
-OPSET = 18
+from training.new_directory import new_directory
+from training.onnx_file import write_onnx
 
 
 class SentenceEncoder(torch.nn.Module):
@@ -66,9 +62,7 @@ def export(model_dir: Path, out: Path, template: TextTemplate, step: Callable[[s
         raise ExportError(f"{out}: exists already; name a new directory with --out")
     step("reading the model")
     module, tokenizer, max_tokens = read_model(model_dir)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_directory(out) as draft:
         tokenizer.save(str(draft / TOKENIZER))
         step("writing ONNX")
         to_onnx(module, draft / MODEL)
@@ -85,37 +79,15 @@ def export(model_dir: Path, out: Path, template: TextTemplate, step: Callable[[s
             metrics=gates.metrics(),
         )
         card.write(draft / CARD)
-        draft.chmod(0o755)
-        os.rename(draft, out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return card
 
 
 def to_onnx(module: torch.nn.Module, path: Path) -> None:
-    """Writes the module with dynamic batch and length, its weights inside the file."""
-    # Two rows and three tokens: a size of 1 would be taken for a constant.
+    """Writes the module with dynamic batch and length."""
     ids = torch.ones((2, 3), dtype=torch.int64)
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    with warnings.catch_warnings():
-        # The exporter warns of its own insides.
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module.eval(),
-            (ids, torch.ones_like(ids)),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["pooled", "sentence_embedding"],
-            dynamic_shapes=(sizes, sizes),
-            dynamo=True,
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
-    # Where each node came from in the source: paths of the machine that exports, of no use to the one that serves.
-    for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()
-    program.save(str(path), external_data=False)
+    outputs = ("pooled", "sentence_embedding")
+    write_onnx(module, (ids, torch.ones_like(ids)), ("input_ids", "attention_mask"), outputs, (sizes, sizes), path)
 
 
 def prove(module: torch.nn.Module, directory: Path, max_tokens: int) -> Gates:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -53,8 +54,8 @@ class Ended:
         return [one for one in self.history if one.best][-1]
 
 
-class Task:
-    """What is learned. A subclass gives `identity`, `draw`, `loss` (or `learn`) and `evaluate`.
+class Task(ABC):
+    """What is learned.
 
     `module` holds everything that is trained: its parameters that require a gradient. `chosen` names the metric of
     `evaluate` by which the best weights are kept (higher is better).
@@ -63,17 +64,42 @@ class Task:
     module: torch.nn.Module
     chosen: str
 
+    @abstractmethod
     def identity(self) -> str:
         """What a checkpoint must have been made of, besides the settings: the data, in a hash."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw(self, rng: np.random.Generator) -> Sequence[Any]:
         """The examples of one batch over all processes, drawn from `rng` alone."""
-        raise NotImplementedError
 
+    @abstractmethod
+    def learn(self, examples: Sequence[Any], share: float, precision: str) -> dict[str, float]:
+        """Adds `share` times the gradient of the loss to the parameters; returns what to show."""
+
+    def before_step(self, step: int) -> None:  # noqa: B027 - a hook, nothing by default
+        """Called before step `step` (from 0), with what was learned so far."""
+
+    def after_step(self, step: int) -> None:  # noqa: B027 - a hook, nothing by default
+        """Called after the weights were updated, before their gradients are dropped."""
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, float]:
+        """Metrics on what was held out."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold besides weights and optimiser."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027 - a hook, nothing by default
+        """Takes over what `state` gave."""
+
+
+class LossTask(Task):
+    """A task whose gradient is that of one loss; a subclass gives `loss` in place of `learn`."""
+
+    @abstractmethod
     def loss(self, examples: Sequence[Any]) -> tuple[Tensor, dict[str, float]]:
         """The mean loss of this process's examples, a scalar tensor, and what to show of it."""
-        raise NotImplementedError
 
     def learn(self, examples: Sequence[Any], share: float, precision: str) -> dict[str, float]:
         """Adds `share` times the gradient of the loss to the parameters; returns what to show."""
@@ -82,23 +108,6 @@ class Task:
             loss, told = self.loss(examples)
         (loss * share).backward()  # type: ignore[no-untyped-call]
         return {"loss": float(loss.detach()), **told}
-
-    def before_step(self, step: int) -> None:
-        """Called before step `step` (from 0), with what was learned so far."""
-
-    def after_step(self, step: int) -> None:
-        """Called after the weights were updated, before their gradients are dropped."""
-
-    def evaluate(self) -> dict[str, float]:
-        """Metrics on what was held out."""
-        raise NotImplementedError
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold besides weights and optimiser."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Takes over what `state` gave."""
 
 
 @dataclass

@@ -1,9 +1,6 @@
 """A trainable encoder on disk: a Hugging Face directory of a mean-pooled BERT, read, written and run."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from souk.vectors import Float32
 from training.encoder.card import ExportError
 from training.encoder.export import SentenceEncoder, read_model
+from training.new_directory import new_directory
 
 TRAINING = "training.json"
 # Of one forward pass: bounds its memory whatever the texts are.
@@ -57,9 +55,7 @@ def save(model: Model, out: Path, facts: dict[str, Any]) -> None:
     """
     if out.exists():
         raise ExportError(f"{out}: exists already; name a new directory with --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_directory(out) as draft:
         model.module.model.save_pretrained(draft)
         save_tokenizer(model.tokenizer, draft)
         (draft / "1_Pooling").mkdir()
@@ -78,11 +74,6 @@ def save(model: Model, out: Path, facts: dict[str, Any]) -> None:
         ):
             (draft / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (draft / "2_Normalize").mkdir()
-        draft.chmod(0o755)
-        os.rename(draft, out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:

@@ -17,7 +17,7 @@ from transformers import BertConfig, BertModel
 from training.encoder.card import ExportError
 from training.encoder.config import ConfigError, TrainConfig
 from training.encoder.export import SentenceEncoder
-from training.encoder.loop import Task
+from training.encoder.loop import LossTask
 from training.encoder.model import Model, padded
 
 # Cross entropy leaves these out.
@@ -113,7 +113,7 @@ class Example:
     follows: int
 
 
-class Pretrain(Task):
+class Pretrain(LossTask):
     """Learns from texts; takes the model over and changes it."""
 
     chosen = "accuracy"

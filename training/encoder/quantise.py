@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from tokenizers import Tokenizer
 
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card, ExportError
 from training.encoder.gates import measure_rounded
+from training.new_directory import new_directory
 
 MODES = ("int8", "bf16")
 _AT_ONCE = 8
@@ -41,9 +40,7 @@ def quantise(encoder: Path, out: Path, mode: str, texts: Sequence[str], step: Ca
     if mode == "int8" and not texts:
         raise ExportError("no texts to fix the scales with")
     tokenizer = Tokenizer.from_file(str(encoder / TOKENIZER))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_directory(out) as draft:
         shutil.copyfile(encoder / TOKENIZER, draft / TOKENIZER)
         step(f"writing {mode}")
         if mode == "int8":
@@ -61,11 +58,6 @@ def quantise(encoder: Path, out: Path, mode: str, texts: Sequence[str], step: Ca
         digest = hashlib.sha256((draft / MODEL).read_bytes() + json.dumps(facts, sort_keys=True).encode())
         rounded = replace(card, precision=mode, space_version=digest.hexdigest(), metrics=gates.metrics())
         rounded.write(draft / CARD)
-        draft.chmod(0o755)
-        os.rename(draft, out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return rounded
 
 

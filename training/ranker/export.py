@@ -2,10 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +15,13 @@ from services.domain.ages import GAP_BUCKETS
 from services.domain.bundle import RankerManifest
 from services.domain.features import FEATURES
 from souk.vectors import Float32
+from training.new_directory import new_directory
+from training.onnx_file import write_onnx
 from training.ranker.card import CARD, HEADS, ITEMS, PROJECTION, SHOPPER, RankerCard
 from training.ranker.heads import OBJECTIVES, SCENE_WEIGHTS, Heads
 from training.ranker.model import TYPES, Shopper
 from training.ranker.train import Trained
 
-OPSET = 18
 MIN_PARITY = 0.99999
 MIN_INVARIANCE = 0.9999
 MAX_DIFFERENCE = 1e-5
@@ -56,11 +53,9 @@ def export_ranker(
     """
     if out.exists():
         raise FileExistsError(f"{out}: exists already; name a new directory with --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     model = trained.model.eval()
     shopper = model.shopper
-    try:
+    with new_directory(out) as draft:
         dim = shopper.head.out_features
         with torch.inference_mode():
             vectors = model.items().numpy()
@@ -70,20 +65,20 @@ def export_ranker(
         np.savez(draft / ITEMS, ids=ids, vectors=vectors)
         np.savez(draft / PROJECTION, W=weight, b=bias)
         rows = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-        _to_onnx(
+        write_onnx(
             shopper,
             # Two tensors of one kind, not one twice: the exporter would make one input of them.
             (torch.zeros(2, 3, dim), *torch.ones(2, 2, 3, dtype=torch.int64).unbind(), torch.ones(2, 3) > 0),
             ("items", "types", "gaps", "mask"),
-            "shopper",
+            ("shopper",),
             (rows, rows, rows, rows),
             draft / SHOPPER,
         )
-        _to_onnx(
+        write_onnx(
             _Logistic(heads),
             (torch.zeros(2, len(FEATURES)),),
             ("features",),
-            "probability",
+            ("probability",),
             ({0: torch.export.Dim("n")},),
             draft / HEADS,
         )
@@ -101,11 +96,6 @@ def export_ranker(
             {**metrics, **proved},
         )
         card.write(draft / CARD)
-        draft.chmod(0o755)
-        os.rename(draft, out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return card
 
 
@@ -160,29 +150,6 @@ def _history(rng: np.random.Generator, size: int, dim: int) -> dict[str, NDArray
 
 def _padded(array: NDArray[Any], length: int) -> NDArray[Any]:
     return np.pad(array, [(0, 0), (0, length - array.shape[1]), *[(0, 0)] * (array.ndim - 2)])
-
-
-def _to_onnx(
-    module: nn.Module, example: tuple[Tensor, ...], inputs: tuple[str, ...], output: str, sizes: Any, path: Path
-) -> None:
-    with warnings.catch_warnings():
-        # The exporter warns of its own insides.
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module.eval(),
-            example,
-            input_names=list(inputs),
-            output_names=[output],
-            dynamic_shapes=sizes,
-            dynamo=True,
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
-    # Where each node came from in the source: paths of the machine that exports.
-    for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()
-    program.save(str(path), external_data=False)
 
 
 def _space_version(

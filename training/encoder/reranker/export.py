@@ -1,9 +1,5 @@
 """Exports a cross-encoder to ONNX and proves that it says what PyTorch says, alone and in a batch."""
 
-import os
-import shutil
-import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +8,12 @@ import torch
 
 from services.domain.bundle import RerankerManifest
 from services.domain.reranking import batch, joined
-from training.encoder.export import OPSET
 from training.encoder.gates import GATE_TEXTS
 from training.encoder.reranker.card import CARD, MODEL, TOKENIZER, RerankerCard, RerankerError
 from training.encoder.reranker.model import Reader
 from training.encoder.scripts import covered_scripts
+from training.new_directory import new_directory
+from training.onnx_file import write_onnx
 
 MOST_DIFFERENT = 1e-4
 """Of the relevance, 0 to 1: ONNX against PyTorch, and a pair alone against the same in a batch."""
@@ -30,9 +27,7 @@ def export_reranker(reader: Reader, weight: float, metrics: dict[str, float], ou
     if out.exists():
         raise RerankerError(f"{out}: exists already; name a new directory with --out")
     reader.module.eval().cpu()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_directory(out) as draft:
         reader.tokenizer.save(str(draft / TOKENIZER))
         _to_onnx(reader, draft / MODEL)
         measured = prove(reader, draft / MODEL) | metrics
@@ -41,35 +36,15 @@ def export_reranker(reader: Reader, weight: float, metrics: dict[str, float], ou
             {f"reranker.{name}": value for name, value in measured.items()},
         )
         card.write(draft / CARD)
-        draft.chmod(0o755)
-        os.rename(draft, out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return card
 
 
 def _to_onnx(reader: Reader, path: Path) -> None:
-    # Two rows and three tokens: a size of 1 would be taken for a constant.
     ids = torch.ones((2, 3), dtype=torch.int64)
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    with warnings.catch_warnings():
-        # The exporter warns of its own insides.
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            reader.module,
-            (ids, torch.ones_like(ids), torch.zeros_like(ids)),
-            input_names=["input_ids", "attention_mask", "token_type_ids"],
-            output_names=["relevance"],
-            dynamic_shapes=(sizes, sizes, sizes),
-            dynamo=True,
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
-    for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()
-    program.save(str(path), external_data=False)
+    inputs = ("input_ids", "attention_mask", "token_type_ids")
+    example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+    write_onnx(reader.module, example, inputs, ("relevance",), (sizes, sizes, sizes), path)
 
 
 def prove(reader: Reader, model: Path) -> dict[str, float]:

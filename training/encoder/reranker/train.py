@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.encoder.config import TrainConfig
-from training.encoder.loop import Task
+from training.encoder.loop import LossTask
 from training.encoder.reranker.groups import Asked, Groups
 from training.encoder.reranker.model import Reader
 
@@ -46,7 +46,7 @@ class RerankerConfig(TrainConfig):
     }
 
 
-class LearnToRead(Task):
+class LearnToRead(LossTask):
     """Binary cross entropy of the relevance against the grade as a share of the query's best."""
 
     chosen = "ndcg@10"

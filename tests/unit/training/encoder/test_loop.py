@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from training.encoder.config import TrainConfig
-from training.encoder.loop import Evaluated, Loop, Task, TrainingError, rate
+from training.encoder.loop import Evaluated, Loop, LossTask, Task, TrainingError, rate
 
 CONFIG = TrainConfig(
     steps=40, batch=16, accumulate=2, learning_rate=0.05, evaluate_every=10, patience=0, weight_decay=0.0
 )
 
 
-class Line(Task):
+class Line(LossTask):
     """Finds the slope of a line, through dropout."""
 
     chosen = "closeness"
