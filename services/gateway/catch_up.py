@@ -19,7 +19,7 @@ _PREPARE_SECONDS = 300.0
 
 
 class CatchUp:
-    """Looks at the processes now and then; at most one is being brought up by one task each. For one event loop."""
+    """Looks at the processes now and then; one task for each that is being brought up. For one event loop."""
 
     def __init__(self) -> None:
         self._looked = 0.0
