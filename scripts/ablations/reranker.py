@@ -3,8 +3,8 @@
     python scripts/ablations/reranker.py --dataset CHORUS --bundle BUNDLE --pairs PAIRS --out results
 
 Retrieval is the real one (the processes of `evaluate search`), once; the reranker reads its first 50. Labels and the
-reranker's weight are always those of the other folds (training/tune/folds.py): no query has a part in what it is measured
-with. What a run has finished is kept in --out and not done again.
+reranker's weight are always those of the other folds (training/tune/folds.py): no query has a part in what it is
+measured with. What a run has finished is kept in --out and not done again.
 """
 
 import argparse
