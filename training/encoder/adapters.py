@@ -93,8 +93,9 @@ class AdaLoRA(LoRA):
         """Takes over what `state` gave."""
         state = dict(state)
         self._config.rank_pattern = state.pop("pattern")
+        device = self.model.device
         for name, values in state.items():
-            setattr(self._allocator, name, values)
+            setattr(self._allocator, name, {of: one.to(device) for of, one in values.items()})
 
 
 class Bottleneck(Adapter):

@@ -229,5 +229,5 @@ def _weights_of(model: Model) -> str:
     digest = hashlib.sha256(model.tokenizer.to_str().encode())
     for name, tensor in sorted(model.module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().data)
+        digest.update(tensor.cpu().contiguous().numpy().data)
     return digest.hexdigest()

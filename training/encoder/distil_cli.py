@@ -53,7 +53,9 @@ def distil(
         asked = read_pairs(pairs) if pairs else []
         queries = [template.query_prefix + pair.query for pair in asked]
         teacher = load(model)
+        teacher.module.to(device)
         pupil = load(student) if student else student_of(teacher, settings.layers)
+        pupil.module.to(device)
         console = quiet_console()
         # Kept with the checkpoints: what a killed run made is not made again.
         work = out.parent / f".{out.name}.checkpoints"
@@ -79,7 +81,6 @@ def distil(
                     ],
                     triples.margins,
                 )
-        pupil.module.to(device)
         ended = train(Distil(pupil, sides[0], sides[1], settings, margins), settings, out, console)
         facts = {"command": "distil", "settings": asdict(settings), "teacher": model.name, "before": ended.before}
         following = f"python -m training encoder export --model {out} --out {out}-onnx"

@@ -2,17 +2,31 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import polars as pl
+import pyarrow as pa
+from pyarrow import parquet
 
 from souk.dataset import BadRow, DatasetError, read_judgements
 
 MAX_GRADE = 3.0
 MAX_QUERY_CHARACTERS = 512
-_SCHEMA = {"query": pl.String, "item_id": pl.String, "grade": pl.Float64, "source": pl.String}
+_SCHEMA = pa.schema(
+    [("query", pa.string()), ("item_id", pa.string()), ("grade", pa.float64()), ("source", pa.string())]
+)
+# What a value that is there must fulfil, and what is said of one that does not or is not there.
+_LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "query": (
+        lambda text: 1 <= len(text.strip()) <= MAX_QUERY_CHARACTERS,
+        f"must be text of 1 to {MAX_QUERY_CHARACTERS} characters",
+    ),
+    "item_id": (bool, "must not be empty"),
+    "grade": (lambda grade: 0 <= grade <= MAX_GRADE, f"must be a number from 0 to {MAX_GRADE:g}"),
+    "source": (bool, "must say where the pair is from"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +45,10 @@ class Pair:
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Writes the pairs; the file appears under its name only when it is whole."""
-    frame = pl.DataFrame([asdict(pair) for pair in pairs], schema=_SCHEMA)
+    table = pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=_SCHEMA)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as draft:
-        frame.write_parquet(draft)
+        parquet.write_table(table, draft, compression="zstd")
     os.chmod(draft.name, 0o644)
     os.replace(draft.name, path)
 
@@ -46,31 +60,24 @@ def read_pairs(path: Path) -> list[Pair]:
     first row that is over a limit.
     """
     try:
-        frame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
+        table = parquet.read_table(path)
+    except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path}: {error}") from None
-    if missing := [name for name in _SCHEMA if name not in frame.columns]:
-        raise DatasetError(f"{path}: no column {', '.join(missing)}; it needs {', '.join(_SCHEMA)}")
-    try:
-        frame = frame.select(pl.col(name).cast(kind) for name, kind in _SCHEMA.items())
-    except pl.exceptions.PolarsError as error:
-        raise DatasetError(f"{path}: {error}") from None
-    if not frame.height:
+    if missing := [name for name in _SCHEMA.names if name not in table.column_names]:
+        raise DatasetError(f"{path}: no column {', '.join(missing)}; it needs {', '.join(_SCHEMA.names)}")
+    columns: dict[str, list[Any]] = {}
+    for name in _SCHEMA.names:
+        try:
+            columns[name] = table[name].cast(_SCHEMA.field(name).type).to_pylist()
+        except pa.ArrowException as error:
+            raise DatasetError(f"{path}, {name}: {error}") from None
+    if not table.num_rows:
         raise DatasetError(f"{path}: holds no pair")
-    limits = {
-        "query": (
-            pl.col("query").str.strip_chars().str.len_chars().is_between(1, MAX_QUERY_CHARACTERS),
-            f"must be text of 1 to {MAX_QUERY_CHARACTERS} characters",
-        ),
-        "item_id": (pl.col("item_id").str.len_bytes() > 0, "must not be empty"),
-        "grade": (pl.col("grade").is_between(0, MAX_GRADE), f"must be a number from 0 to {MAX_GRADE:g}"),
-        "source": (pl.col("source").str.len_bytes() > 0, "must say where the pair is from"),
-    }
-    for column, (holds, problem) in limits.items():
-        bad = frame.with_row_index("row", 1).filter(~holds.fill_null(False)).head(1)
-        if bad.height:
-            raise BadRow(path.name, bad["row"][0], column, f"{problem}, not {bad[column][0]!r}")
-    return [Pair(*row) for row in frame.iter_rows()]
+    for name, (holds, problem) in _LIMITS.items():
+        for row, value in enumerate(columns[name], 1):
+            if value is None or not holds(value):
+                raise BadRow(path.name, row, name, f"{problem}, not {value!r}")
+    return [Pair(*row) for row in zip(*columns.values(), strict=True)]
 
 
 def judged_pairs(dataset: Path) -> list[Pair]:
