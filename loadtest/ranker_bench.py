@@ -127,7 +127,7 @@ async def run(candidates: int, history: int, rounds: int, torch_threads: int) ->
     async with connect(f"127.0.0.1:{port}") as channel:
         stub = retriever_pb2_grpc.RetrieverStub(channel)
         cache = ItemVectors(stub, card.manifest.space_version, card.manifest.dim, RankerSettings(vector_seconds=10))
-        ranking = Ranking("bench", card.manifest, model, cache, cache.close, workers, shopper_rows=1_000)
+        ranking = Ranking("bench", card.manifest, model, cache, cache.close, workers, RankerSettings())
         taken: dict[str, list[float]] = {}
         for number in range(rounds + 3):
             request = request_of(ids, candidates, history, rng)

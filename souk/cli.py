@@ -275,6 +275,23 @@ def recommend(
 
 
 @app.command()
+def brands(
+    shop: Shop = "127.0.0.1:7100",
+    shopper: Shopper = "",
+    count: Annotated[int, typer.Option("--k", help="How many.")] = 10,
+    category: Categories = None,
+    as_json: Json = False,
+) -> None:
+    """Brands for a shopper, each with its best items: souk brands --shopper 42."""
+    with _client(shop) as client:
+        answer = client.recommend_brands(shopper_id=shopper, k=count, filter=_filter(None, category, None, None, None))
+    for one in () if as_json else answer.brands:
+        out.print(f"[bold]{escape(one.brand)}[/bold] {one.score:.3f}")
+        out.print(hits_table(one.hits))
+    _show(answer, (), answer.info, as_json, explain=False)
+
+
+@app.command()
 def event(
     shopper: Annotated[str, typer.Option("--shopper", help="Whose event.")],
     kind: Annotated[

@@ -170,6 +170,22 @@ class Client:
         )
         return await self._call(self._shop.Recommend, request, timeout)
 
+    async def recommend_brands(
+        self,
+        *,
+        shopper_id: str = "",
+        shopper_attributes: Sequence[types_pb2.Attribute] = (),
+        k: int = 0,
+        filter: retriever_pb2.Filter | None = None,
+        explain: bool = False,
+        timeout: float | None = None,
+    ) -> shop_pb2.RecommendBrandsResponse:
+        """Brands for a shopper (see Shop.RecommendBrands)."""
+        request = shop_pb2.RecommendBrandsRequest(
+            shopper_id=shopper_id, shopper_attributes=shopper_attributes, k=k, filter=filter, explain=explain
+        )
+        return await self._call(self._shop.RecommendBrands, request, timeout)
+
     async def similar(
         self,
         item_id: str,
@@ -401,6 +417,7 @@ class SyncClient:
 
     search = _sync(Client.search)
     recommend = _sync(Client.recommend)
+    recommend_brands = _sync(Client.recommend_brands)
     similar = _sync(Client.similar)
     suggest = _sync(Client.suggest)
     record_events = _sync(Client.record_events)

@@ -54,7 +54,9 @@ def in_stock(yes: bool = True) -> Filter:
 
 
 def attribute(name: str, values: Sequence[str] = (), min: float | None = None, max: float | None = None) -> Filter:
-    """The attribute has one of the values or, where none are given, is a number in a range."""
+    """The attribute has one of the values or, without these, is a number in a range or, without ends, is there."""
+    if not values and min is None and max is None:
+        return Filter(attribute=AttributeFilter(name=name, present=True))
     if values:
         return Filter(attribute=AttributeFilter(name=name, any_of=StringList(values=values)))
     return Filter(attribute=AttributeFilter(name=name, range=NumberRange(min=min, max=max)))

@@ -3,9 +3,9 @@
 COLD: popular with people like the shopper (country, age band), the best of every category, new items. WARM: near the
 content profile and the topics, items met by the same shoppers, popular in the shopper's categories. HOT: the dense
 profile, items met by the same shoppers, what is bought again; the behaviour vector, which decides, comes from the
-ranker through the gateway. SIMILAR and CART start from the items they are about. PROMOTION, CAMPAIGN and SPONSORED have
-no model of their own: no discount, budget or bid is known here; they get what is popular with the shopper's kind, and
-the gateway's filters decide what is on promotion or paid for.
+ranker through the gateway. SIMILAR and CART start from the items they are about. PROMOTION, CAMPAIGN and SPONSORED look
+for what HOME does: the gateway's filters, under which all of it is searched, leave what is on promotion, a campaign or
+paid for.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +35,6 @@ _CATEGORIES = 5
 _NEW_COMPARED = 500
 _STAGES = {types_pb2.STAGE_COLD: "cold", types_pb2.STAGE_WARM: "warm", types_pb2.STAGE_HOT: "hot"}
 _EXPLORING = (types_pb2.SCENE_HOME, types_pb2.SCENE_NEW_ARRIVALS)
-_POPULAR_ONLY = (types_pb2.SCENE_PROMOTION, types_pb2.SCENE_CAMPAIGN, types_pb2.SCENE_SPONSORED)
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,6 @@ class _Choice:
             self._cart()
         elif scene == types_pb2.SCENE_NEW_ARRIVALS:
             self._list("new", self._new(), 1.0)
-        elif scene in _POPULAR_ONLY:
-            self._popular(1.0, 1.0)
         elif stage == types_pb2.STAGE_COLD:
             self._popular(1.0, 0.0)
             self._list("popular_by_category", self._breadth(), 0.7)

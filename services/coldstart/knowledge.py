@@ -1,6 +1,6 @@
 """What one generation lets coldstart say: topics of content vectors, and behaviour vectors guessed from content."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,17 +36,26 @@ class Behaviour:
     weights: Float32
     bias: Float32
 
-    def of(self, item_id: str, content: Float32 | None) -> Float32 | None:
-        """The item's vector (dim,), of length 1; None where neither the training nor the encoder knows the item."""
+    def of(
+        self, item_id: str, content: Float32 | None, about: Mapping[str, Float32 | None] | None = None
+    ) -> Float32 | None:
+        """The item's vector (dim,), of length 1; None where neither the training nor the encoder knows the item.
+
+        `about`: the content vectors of items whose middle is the vector, where the training did not know the item.
+        """
         row = self.rows.get(item_id)
         if row is not None:
             known: Float32 = self.vectors[row]
             return known
-        if content is None:
-            return None
-        guess = content @ self.weights + self.bias
-        length = float(np.linalg.norm(guess))
-        return (guess / length).astype(np.float32) if length else None
+        found = [vector for other, held in (about or {}).items() if (vector := self.of(other, held)) is not None]
+        if found:
+            return _of_length_one(np.mean(found, axis=0))
+        return None if content is None else _of_length_one(content @ self.weights + self.bias)
+
+
+def _of_length_one(vector: Float32) -> Float32 | None:
+    length = float(np.linalg.norm(vector))
+    return (vector / length).astype(np.float32) if length else None
 
 
 class Knowledge:

@@ -25,6 +25,7 @@ from services.coldstart.requests import (
     check_shopper_attributes,
 )
 from services.domain.checks import Invalid
+from services.domain.offers import is_campaign
 from services.runtime import telemetry
 from services.runtime.errors import Unavailable
 from services.runtime.journal import Journal, Layout, meta
@@ -117,7 +118,10 @@ class Facts:
             category=CATEGORY_SEPARATOR.join(item.category_path),
             price=item.price if item.HasField("price") else None,
             created_at=item.created_at.ToNanoseconds() / 1e9 if item.HasField("created_at") else now,
-            sellable=(item.visible or not item.HasField("visible")) and (item.stock > 0 or not item.HasField("stock")),
+            sellable=(item.visible or not item.HasField("visible"))
+            and (item.stock > 0 or not item.HasField("stock"))
+            # Shown in a scene of their own, they are neither popular nor new items.
+            and not is_campaign(item),
             popularity=item.popularity if item.HasField("popularity") else 0.0,
         )
 

@@ -14,6 +14,7 @@ from services.coldstart.log import Held, merged_attributes
 from services.coldstart.requests import check_shopper_attributes
 from services.coldstart.settings import ColdstartSettings
 from services.domain.checks import check_id, check_item, check_range, check_vector
+from services.domain.offers import ABOUT, is_campaign, values_of
 from services.runtime.errors import FailedPrecondition, NotFound, Unavailable
 from services.runtime.generations import GenerationsServicer
 from services.runtime.telemetry import LOG_EVENTS
@@ -67,7 +68,8 @@ class ColdstartServicer(coldstart_pb2_grpc.ColdstartServicer):
         with engine.generations.use(request.generation) as knowledge:
             content = _content(request, knowledge)
             await engine.write(lambda: engine.log.put_item(request.item, knowledge.content_version, content))
-            return _profiled(request.item.id, content, knowledge)
+            vector = await engine.read(partial(self._behaviour, request.item, content, knowledge))
+            return _profiled(content, vector, knowledge)
 
     async def RecordEvents(
         self, request: coldstart_pb2.RecordEventsRequest, context: _Context
@@ -173,6 +175,14 @@ class ColdstartServicer(coldstart_pb2_grpc.ColdstartServicer):
             if len(shown) < _PARTS_AT_ONCE:
                 break
 
+    def _behaviour(self, item: types_pb2.Item, content: Float32 | None, knowledge: Knowledge) -> Float32 | None:
+        """The item's behaviour vector, if there is one; a campaign's is that of the items it is about."""
+        if knowledge.behaviour is None:
+            return None
+        about = values_of(item, ABOUT) if is_campaign(item) else ()
+        contents = self._engine.log.vectors(about, knowledge.content_version) if about else {}
+        return knowledge.behaviour.of(item.id, content, {one: contents.get(one) for one in about})
+
     def _questions(self, knowledge: Knowledge, seen: frozenset[str], k: int) -> list[coldstart_pb2.OnboardingQuestion]:
         engine = self._engine
         popular = engine.crowd.popularity.charts.overall
@@ -244,16 +254,16 @@ def _content(request: coldstart_pb2.ProfileItemRequest, knowledge: Knowledge) ->
     return check_vector(request.content, "content", knowledge.content_dim)
 
 
-def _profiled(item_id: str, content: Float32 | None, knowledge: Knowledge) -> coldstart_pb2.ProfileItemResponse:
+def _profiled(
+    content: Float32 | None, behaviour: Float32 | None, knowledge: Knowledge
+) -> coldstart_pb2.ProfileItemResponse:
     answer = coldstart_pb2.ProfileItemResponse()
     if knowledge.topics is not None and content is not None:
         topic = knowledge.topics.of(content[None])[0]
         answer.topics.extend(profile.topic_shares(topic, knowledge.topics))
         answer.topic.CopyFrom(pack_vector(topic))
         answer.topic_space_version = knowledge.topics.version
-    if knowledge.behaviour is not None:
-        behaviour = knowledge.behaviour.of(item_id, content)
-        if behaviour is not None:
-            answer.behaviour.CopyFrom(pack_vector(behaviour))
-            answer.behaviour_space_version = knowledge.behaviour.version
+    if knowledge.behaviour is not None and behaviour is not None:
+        answer.behaviour.CopyFrom(pack_vector(behaviour))
+        answer.behaviour_space_version = knowledge.behaviour.version
     return answer

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from services.domain.offers import PROMOTION
 from souk.coldstart.v1 import coldstart_pb2
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
@@ -51,6 +52,7 @@ FEATURES: tuple[str, ...] = (
     "turned_down",
     "in_cart",
     "seen",
+    PROMOTION,
     *(f"scene_{scene.lower()}" for scene in SCENES),
 )
 
@@ -95,6 +97,8 @@ class Known:
     turned_down: NDArray[np.bool_]
     in_cart: NDArray[np.bool_]
     seen: NDArray[np.bool_]
+    promotion: NDArray[np.bool_]
+    """On promotion at that moment."""
 
     def features(self, scene: int | NDArray[np.integer]) -> Float32:
         """(n, len(FEATURES)). `scene` is a number of the Scene enum, one or n."""
@@ -120,6 +124,7 @@ class Known:
             self.turned_down,
             self.in_cart,
             self.seen,
+            self.promotion,
             *(np.broadcast_to(np.equal(scene, number + 1), n) for number in range(len(SCENES))),
         )
         out = np.empty((n, len(FEATURES)), np.float32)
@@ -169,6 +174,9 @@ def features(
         turned_down=np.array([id_ in down for id_ in ids]),
         in_cart=np.array([id_ in cart for id_ in ids]),
         seen=np.array([id_ in seen for id_ in ids]),
+        promotion=np.array([bool(candidates.promotions[code]) for code in candidates.promotion])
+        if candidates.promotion
+        else np.zeros(len(ids), np.bool_),
     )
     return known.features(scene)
 

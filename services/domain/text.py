@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from services.domain.offers import describing
 from souk.types.v1 import types_pb2
 
 
@@ -47,7 +48,7 @@ _FIELDS: dict[str, Callable[[types_pb2.Item], str]] = {
     "title": lambda item: item.title,
     "brand": lambda item: item.brand,
     "category": lambda item: ", ".join(item.category_path),
-    "attributes": lambda item: ", ".join(f"{a.name} {' '.join(a.values)}" for a in item.attributes),
+    "attributes": lambda item: ", ".join(f"{a.name} {' '.join(a.values)}" for a in describing(item)),
     "description": lambda item: item.description,
 }
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.gateway.pages import Pages, PageToken, fingerprint
-from services.gateway.requests import DEFAULT_PAGE_SIZE, allowed
+from services.gateway.requests import DEFAULT_PAGE_SIZE
+from services.gateway.scenes import allowed, standing_in
+from services.gateway.settings import GatewaySettings
 from souk.coldstart.v1 import coldstart_pb2
 from souk.retriever.v1 import retriever_pb2
 from souk.shop.v1 import shop_pb2
 from souk.types.v1 import types_pb2
 
 Listing = shop_pb2.SearchRequest | shop_pb2.SimilarRequest | shop_pb2.RecommendRequest
+
+_BRAND_HITS = 3
 
 # Reasons where no ranker gives any: what the legs of the retrieval stand for.
 _REASONS = {
@@ -39,10 +44,17 @@ class Wanted:
     filter: retriever_pb2.Filter
     excluded: frozenset[str]
     explain: bool
+    stand_in: retriever_pb2.Filter | None = None
+    """The filter without what the scene is for; None where nothing may stand in."""
 
     @classmethod
     def of(
-        cls, request: Listing, scene: types_pb2.Scene.ValueType, what: Sequence[str], pages: Pages, out_of_stock: bool
+        cls,
+        request: Listing,
+        scene: types_pb2.Scene.ValueType,
+        what: Sequence[str],
+        pages: Pages,
+        settings: GatewaySettings,
     ) -> Wanted:
         """Reads a request; `what` tells its lists apart. Raises Invalid for the page token of another request."""
         excluded = sorted(request.exclude_item_ids)
@@ -59,9 +71,10 @@ class Wanted:
             page_size=request.page_size or DEFAULT_PAGE_SIZE,
             before=pages.read(request.page_token, mark) if request.page_token else None,
             fingerprint=mark,
-            filter=allowed(request.filter, out_of_stock),
+            filter=allowed(scene, request.filter, settings.out_of_stock, settings.new_days, time.time()),
             excluded=frozenset(excluded),
             explain=request.explain,
+            stand_in=standing_in(scene, request.filter, settings.out_of_stock),
         )
 
 
@@ -77,6 +90,8 @@ class Listed:
     """Of each of `rows`; empty where nobody gave any."""
     propensities: Mapping[str, float] = field(default_factory=dict)
     """Of items that exploration put where they are; every other stands where it stands with certainty."""
+    stood_in: bool = False
+    """As in Kept."""
 
     @classmethod
     def as_retrieved(cls, columns: types_pb2.CandidateColumns, policy: str = "retrieval") -> Listed:
@@ -127,12 +142,31 @@ class Listed:
             item_id = self.columns.id[row]
             sold_out = self.columns.stock[row] == 0 and not out_of_stock
             if item_id not in wanted.excluded and not before.has_shown(item_id) and not sold_out:
-                hits.append(self._hit(i, before.offset + len(hits), wanted.explain))
+                hits.append(self._hit(i, before.offset + len(hits), wanted))
                 if len(hits) == wanted.page_size:
                     break
         return hits
 
-    def _hit(self, i: int, position: int, explain: bool) -> shop_pb2.Hit:
+    def brands(self, wanted: Wanted, count: int) -> list[shop_pb2.BrandHit]:
+        """The brands of the list, by the sum of the scores of their best three items; the best `count` of them."""
+        rows: dict[int, list[int]] = {}
+        for i, row in enumerate(self.rows):
+            best = rows.setdefault(self.columns.brand[row], [])
+            if len(best) < _BRAND_HITS:
+                best.append(i)
+        named = [
+            shop_pb2.BrandHit(
+                brand=self.columns.brands[code],
+                score=sum(self.scores[i] for i in best),
+                hits=[self._hit(i, position, wanted) for position, i in enumerate(best)],
+            )
+            for code, best in rows.items()
+            if self.columns.brands[code]
+        ]
+        # Of equals the one that the list meets first.
+        return sorted(named, key=lambda one: -one.score)[:count]
+
+    def _hit(self, i: int, position: int, wanted: Wanted) -> shop_pb2.Hit:
         columns, row = self.columns, self.rows[i]
         price = columns.price[row]
         stock = columns.stock[row]
@@ -147,8 +181,9 @@ class Listed:
             stock=None if stock < 0 else stock,
             position=position,
             score=self.scores[i],
+            sponsored=wanted.scene == types_pb2.SCENE_SPONSORED,
         )
-        if explain:
+        if wanted.explain:
             said = {leg.leg: leg.score[row] for leg in columns.legs if not math.isnan(leg.score[row])}
             hit.leg_scores.update(said)
             if self.reasons:

@@ -26,6 +26,8 @@ class Kept:
 
     policy: str
     ranked: list[tuple[str, float]]
+    stood_in: bool = False
+    """It is made of what stands in where nothing of the scene's own passes."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Pages:
         """Keeps a list for its next pages; a failure is logged and shows as an expired list later."""
         if self._redis is None:
             return
-        value = json.dumps([kept.policy, kept.ranked])
+        value = json.dumps([kept.policy, kept.ranked, kept.stood_in])
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
                 await self._redis.set(_name(request_id, fingerprint), value, ex=self._ttl)
@@ -119,8 +121,8 @@ class Pages:
             return None
         if value is None:
             return None
-        policy, ranked = json.loads(value)
-        return Kept(policy, [(item_id, score) for item_id, score in ranked])
+        policy, ranked, stood_in = json.loads(value)
+        return Kept(policy, [(item_id, score) for item_id, score in ranked], stood_in)
 
     def _sign(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, "sha256")[:_SIGNATURE_BYTES]
@@ -128,4 +130,4 @@ class Pages:
 
 def _name(request_id: str, fingerprint: bytes) -> str:
     # Request ids come from callers, who may use one twice: the fingerprint keeps their lists apart.
-    return f"souk:page:{request_id}:{fingerprint.hex()}"
+    return f"souk:list:{request_id}:{fingerprint.hex()}"

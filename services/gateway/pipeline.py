@@ -2,7 +2,7 @@
 
     Search:     embed ‖ context ─> retrieve ─> rank ─> page      Similar:  retrieve ─> page
     Recommend:  context ─> encode shopper ‖ candidates ─> retrieve ─> rank ─> page
-    next page:  kept list ─> retrieve ─> page
+    next page:  kept list ─> retrieve ─> page               Brands:   as Recommend, without pages
 
     gone or late    stands in                          gone or late        stands in
     embed           words only                         context, candidates popularity
@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from services.gateway.listing import Listed, Wanted, ids_leg, item_leg, popular_leg, vector_leg, words_leg
 from services.gateway.pages import Kept, Pages, PageToken
 from services.gateway.peers import Peers
+from services.gateway.requests import DEFAULT_BRANDS
+from services.gateway.scenes import STANDS_IN
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages import Journey, StageFailed
 from services.gateway.steps import Steps
@@ -95,29 +97,27 @@ class Pipeline:
         known = coldstart_pb2.ShopperContext(stage=types_pb2.STAGE_COLD)
 
         async def compute() -> Listed:
-            context = await self._steps.context(
-                journey, request.shopper_id, request.shopper_attributes, substitute="popularity"
-            )
-            if context is not None:
-                known.CopyFrom(context)
-            vector, proposed = await asyncio.gather(
-                self._steps.shopper_vector(journey, context),
-                self._steps.candidates(journey, context, request.scene, request.item_ids),
-            )
-            legs = _legs(request.item_ids, vector, proposed)
-            without = wanted.excluded | set(request.item_ids) | set(known.seen_item_ids)
-            try:
-                columns = await self._steps.find_something(journey, wanted, legs, without)
-            except NotFound:  # An item of the scene is unknown; the others and the shopper still say enough.
-                legs = [leg for leg in legs if not leg.HasField("item")]
-                columns = await self._steps.find_something(journey, wanted, legs, without)
-            listed = await self._steps.rank(journey, context, columns, wanted, item_ids=request.item_ids)
-            if proposed.policy:
-                listed = replace(listed, policy=f"{listed.policy}/{proposed.policy}")
-            return listed.exploring(proposed.explorations)
+            listed, explorations = await self._recommended(journey, request, wanted, known)
+            return listed.exploring(explorations)
 
         answer = await self._page(journey, wanted, compute)
         return Answer(answer.hits, answer.next_page_token, known.stage)
+
+    async def brands(
+        self, journey: Journey, request: shop_pb2.RecommendBrandsRequest
+    ) -> tuple[list[shop_pb2.BrandHit], types_pb2.Stage.ValueType]:
+        """Brands for a shopper, of what HOME would choose from, and how much is known of the shopper."""
+        home = shop_pb2.RecommendRequest(
+            shopper_id=request.shopper_id,
+            scene=types_pb2.SCENE_HOME,
+            shopper_attributes=request.shopper_attributes,
+            filter=request.filter,
+            explain=request.explain,
+        )
+        wanted = self._wanted(home, home.scene, ())
+        known = coldstart_pb2.ShopperContext(stage=types_pb2.STAGE_COLD)
+        listed, _ = await self._recommended(journey, home, wanted, known)
+        return listed.brands(wanted, request.k or DEFAULT_BRANDS), known.stage
 
     async def suggest(self, journey: Journey, prefix: str, k: int) -> Sequence[retriever_pb2.Suggestion]:
         """Completions of what is being typed."""
@@ -127,6 +127,36 @@ class Pipeline:
     async def item(self, journey: Journey, item_id: str) -> types_pb2.Item:
         """One item as the catalogue holds it. Raises NotFound."""
         return await self._steps.item(journey, item_id)
+
+    async def _recommended(
+        self,
+        journey: Journey,
+        request: shop_pb2.RecommendRequest,
+        wanted: Wanted,
+        known: coldstart_pb2.ShopperContext,
+    ) -> tuple[Listed, Sequence[coldstart_pb2.ExplorationSlot]]:
+        """The whole list for a shopper and a scene, and the places kept for exploration; `known` is filled with what is
+        known of the shopper."""
+        context = await self._steps.context(
+            journey, request.shopper_id, request.shopper_attributes, substitute="popularity"
+        )
+        if context is not None:
+            known.CopyFrom(context)
+        vector, proposed = await asyncio.gather(
+            self._steps.shopper_vector(journey, context),
+            self._steps.candidates(journey, context, request.scene, request.item_ids),
+        )
+        legs = _legs(request.item_ids, vector, proposed)
+        others = replace(wanted, excluded=wanted.excluded | set(request.item_ids))
+        seen = frozenset(known.seen_item_ids)
+        try:
+            columns, stood_in = await self._steps.find_of_scene(journey, others, legs, seen)
+        except NotFound:  # An item of the scene is unknown; the others and the shopper still say enough.
+            legs = [leg for leg in legs if not leg.HasField("item")]
+            columns, stood_in = await self._steps.find_of_scene(journey, others, legs, seen)
+        listed = await self._steps.rank(journey, context, columns, wanted, item_ids=request.item_ids)
+        policy = f"{listed.policy}/{proposed.policy}" if proposed.policy else listed.policy
+        return replace(listed, policy=policy, stood_in=stood_in), proposed.explorations
 
     # ---- pages ----
 
@@ -142,7 +172,9 @@ class Pipeline:
             if left > wanted.page_size:
                 ranked = list(zip(listed.ids(), listed.scores, strict=True))
                 self._background.start(
-                    self._pages.keep(before.request_id, before.fingerprint, Kept(listed.policy, ranked))
+                    self._pages.keep(
+                        before.request_id, before.fingerprint, Kept(listed.policy, ranked, listed.stood_in)
+                    )
                 )
         with journey.clock.stage("page"):
             hits = listed.page(wanted, before, self._settings.out_of_stock)
@@ -167,10 +199,12 @@ class Pipeline:
         request = retriever_pb2.SearchRequest(
             legs=[ids_leg("kept", ids, 1.0)],
             k=len(ahead),
-            filter=wanted.filter,
+            filter=wanted.stand_in if kept.stood_in else wanted.filter,
             exclude_item_ids=wanted.excluded,
         )
         found = await self._steps.read(journey, "retrieve", lambda reader: reader.Search, request)
+        if kept.stood_in:
+            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, STANDS_IN[wanted.scene])
         scores = dict(ahead)
         columns = found.candidates
         return Listed(columns, range(len(columns.id)), [scores[one] for one in columns.id], kept.policy), len(left)
@@ -202,7 +236,7 @@ class Pipeline:
         scene: types_pb2.Scene.ValueType,
         what: Sequence[str],
     ) -> Wanted:
-        return Wanted.of(request, scene, what, self._pages, self._settings.out_of_stock)
+        return Wanted.of(request, scene, what, self._pages, self._settings)
 
     async def _known(self, journey: Journey, shopper_id: str) -> coldstart_pb2.ShopperContext | None:
         """The context of a search: nobody is asked where it would change nothing."""

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from services.domain.checks import check_attributes, check_count, check_id, check_range, check_text
-from souk.retriever.v1 import retriever_pb2
 from souk.shop.v1 import shop_pb2
 
 DEFAULT_PAGE_SIZE = 20
+DEFAULT_BRANDS = 10
+MAX_BRANDS = 50
 MAX_PAGE_SIZE = 100
 MAX_QUERY_BYTES = 512
 MAX_EXCLUDED = 1000
@@ -34,6 +35,14 @@ def check_recommend(request: shop_pb2.RecommendRequest) -> None:
     _check_listing(request)
 
 
+def check_brands(request: shop_pb2.RecommendBrandsRequest) -> None:
+    """Raises Invalid."""
+    if request.shopper_id:
+        check_id(request.shopper_id, "shopper_id")
+    check_attributes(request.shopper_attributes, "shopper_attributes", 32)
+    check_range(request.k, "k", 0, MAX_BRANDS)
+
+
 def check_suggest(request: shop_pb2.SuggestRequest) -> None:
     """Raises Invalid."""
     check_text(request.prefix, "prefix", 128)
@@ -57,12 +66,3 @@ def _check_listing(request: shop_pb2.SearchRequest | shop_pb2.SimilarRequest | s
 def _check_ids(ids: Sequence[str], field: str) -> None:
     for i, item_id in enumerate(ids):
         check_id(item_id, f"{field}[{i}]")
-
-
-def allowed(user: retriever_pb2.Filter, out_of_stock: bool) -> retriever_pb2.Filter:
-    """The caller's filter (first, so that paths in errors can be told back) and what the shop never shows."""
-    filters = [user] if user.WhichOneof("node") else []
-    filters.append(retriever_pb2.Filter(visible=True))
-    if not out_of_stock:
-        filters.append(retriever_pb2.Filter(in_stock=True))
-    return retriever_pb2.Filter(all=retriever_pb2.FilterList(filters=filters))

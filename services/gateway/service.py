@@ -11,7 +11,14 @@ from services.gateway.generations import GatewayGenerations
 from services.gateway.pages import Pages
 from services.gateway.peers import Peers
 from services.gateway.pipeline import Pipeline
-from services.gateway.requests import check_batch, check_recommend, check_search, check_similar, check_suggest
+from services.gateway.requests import (
+    check_batch,
+    check_brands,
+    check_recommend,
+    check_search,
+    check_similar,
+    check_suggest,
+)
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages import Journey
 from services.gateway.writes import Writes
@@ -91,6 +98,15 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
             answer = await self._pipeline.recommend(journey, request)
             info = _info(journey, answer.next_page_token)
             return shop_pb2.RecommendResponse(hits=answer.hits, info=info, stage=answer.stage)
+
+    async def RecommendBrands(
+        self, request: shop_pb2.RecommendBrandsRequest, context: _Context
+    ) -> shop_pb2.RecommendBrandsResponse:
+        """Part of the contract."""
+        check_brands(request)
+        async with self._journey(context) as journey:
+            brands, stage = await self._pipeline.brands(journey, request)
+            return shop_pb2.RecommendBrandsResponse(brands=brands, info=_info(journey, ""), stage=stage)
 
     async def Similar(self, request: shop_pb2.SimilarRequest, context: _Context) -> shop_pb2.SimilarResponse:
         """Part of the contract."""

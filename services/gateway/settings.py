@@ -37,6 +37,7 @@ class GatewaySettings(Settings):
     rerank: int = Field(
         0, ge=0, le=200, description="Best candidates of a search that the bundle's reranker reads; 0: none."
     )
+    new_days: float = Field(30.0, gt=0, le=36500, description="Age up to which an item is among the new arrivals.")
     out_of_stock: bool = Field(False, description="Show items that cannot be sold now.")
     running: int = Field(64, ge=1, le=10000, description="Requests that run at once.")
     waiting: int = Field(512, ge=0, le=100000, description="Requests that may wait; beyond it callers are refused.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from google.protobuf.message import Message
 
 from services.gateway.listing import Listed, Wanted, popular_leg
 from services.gateway.peers import Peers
+from services.gateway.scenes import STANDS_IN
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages import Journey, StageFailed
 from services.gateway.told_back import told_back
@@ -129,14 +131,37 @@ class Steps:
     ) -> types_pb2.CandidateColumns:
         """Candidates of the legs; popular items where the legs find nothing and something can be shown."""
         found = await self.find(journey, wanted, legs, excluded)
-        if any(report.vector_missing for report in found.reports):
-            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_PENDING, "words of the item's title")
+        self._tell_missing(journey, found)
         if found.candidates.id:
             return found.candidates
         popular = await self.find(journey, wanted, [popular_leg()], excluded)
         if popular.candidates.id:
             journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, "popularity")
         return popular.candidates
+
+    async def find_of_scene(
+        self, journey: Journey, wanted: Wanted, legs: Sequence[retriever_pb2.Leg], seen: frozenset[str]
+    ) -> tuple[types_pb2.CandidateColumns, bool]:
+        """Candidates of legs that find whatever passes, without those the shopper has seen; where that leaves nothing
+        these, then what may stand in for the scene's own, which the second value tells."""
+        attempts = [(wanted, seen, "")]
+        if seen:
+            attempts.append((wanted, frozenset(), "items met before"))
+        if wanted.stand_in is not None:
+            attempts.append((replace(wanted, filter=wanted.stand_in), seen, STANDS_IN[wanted.scene]))
+        for asked, left_out, substitute in attempts:
+            found = await self.find(journey, asked, legs, wanted.excluded | left_out)
+            if found.candidates.id:
+                self._tell_missing(journey, found)
+                if substitute:
+                    journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, substitute)
+                return found.candidates, asked is not wanted
+        journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, "an empty page")
+        return types_pb2.CandidateColumns(), False
+
+    def _tell_missing(self, journey: Journey, found: retriever_pb2.SearchResponse) -> None:
+        if any(report.vector_missing for report in found.reports):
+            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_PENDING, "words of the item's title")
 
     async def rank(
         self,
@@ -151,6 +176,9 @@ class Steps:
         peers = self._peers
         if peers.ranker is None and self._settings.rerank and wanted.scene == types_pb2.SCENE_SEARCH:
             journey.degrade("rerank", types_pb2.DEGRADATION_REASON_UNAVAILABLE, "retrieval order")
+        if peers.ranker is None and wanted.scene == types_pb2.SCENE_SPONSORED:
+            # Nobody weighs bids and holds the limits of brands.
+            journey.degrade("rank", types_pb2.DEGRADATION_REASON_UNAVAILABLE, "retrieval order")
         if peers.ranker is None or not columns.id:
             return Listed.as_retrieved(columns)
         request = ranker_pb2.RankRequest(

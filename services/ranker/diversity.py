@@ -54,7 +54,7 @@ def mixed(order: Rows, scores: Floats, likeness: Callable[[int], Floats], trade_
     and the first in `order` among equals. `scores` (n,) are 0 or more and by row; `likeness(at)` gives numbers of at
     most 1, (n,) in the order of `order`, for its row number `at`. At most the first `places` are chosen so.
     """
-    best = scores[order[0]]
+    best = scores[order[0]] if len(order) else 0.0
     if not trade_off or best <= 0:
         return order
     left = scores[order] / best

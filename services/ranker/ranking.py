@@ -15,11 +15,13 @@ from services.domain.bundle import RankerManifest
 from services.domain.checks import Invalid
 from services.domain.features import features
 from services.ranker import closeness, diversity
+from services.ranker.factors import factors
 from services.ranker.model import History, Model
 from services.ranker.objectives import Objectives
 from services.ranker.reasons import Ranked, explain
 from services.ranker.reranker import Reranker
 from services.ranker.search_only import by_relevance
+from services.ranker.settings import RankerSettings
 from services.ranker.vectors import ANY, Found, ItemVectors
 from services.runtime.cache import Slab
 from services.runtime.errors import Unavailable
@@ -42,7 +44,7 @@ class Ranking:
         vectors: ItemVectors,
         release: Callable[[], Awaitable[None]],
         workers: Executor,
-        shopper_rows: int,
+        settings: RankerSettings,
         reranker: Reranker | None = None,
     ) -> None:
         """`release` lets go of the vectors, which several generations may share. Raises ValueError as Objectives."""
@@ -54,7 +56,8 @@ class Ranking:
         self._release = release
         self._workers = workers
         # By what the network reads: an entry can never be stale.
-        self._shoppers = Slab(shopper_rows, manifest.dim)
+        self._shoppers = Slab(settings.shopper_rows, manifest.dim)
+        self._settings = settings
         self._reranker = reranker
 
     @property
@@ -145,6 +148,8 @@ class Ranking:
         events = len(request.context.history)
         vectors, present = found.vectors[events:], found.present[events:]
 
+        factor = factors(request, self._settings.max_boost)
+
         def score(rows: Float32) -> NDArray[np.float64]:
             return share * self._score(request, rows, self.model.probabilities(rows))
 
@@ -157,7 +162,7 @@ class Ranking:
                 affinity[present] = (vectors[present].astype(np.float64) * shopper).sum(axis=1)
             rows = features(request.context, request.query, request.scene, candidates, affinity, now)
             probability = self.model.probabilities(rows)
-            scores = self._score(request, rows, probability)
+            scores = factor * self._score(request, rows, probability)
         # What a unit of the ranker's own score is of the final one: the reasons tell parts of that.
         share = 1.0
         read = None
@@ -170,11 +175,12 @@ class Ranking:
         with clock.stage("list"):
             wanted = request.top_k or len(scores)
             order = diversity.by_score(scores, np.array(candidates.popularity, np.float64), candidates.id)
+            order = order[factor[order] > 0]
             likeness = diversity.likeness_of(order, vectors, present, candidates)
             order = diversity.mixed(order, scores, likeness, diversity.TRADE_OFF[request.scene], wanted)[:wanted]
             reasons = []
-            if request.explain:
-                reasons = explain(order.tolist(), rows, score, Ranked(request, vectors, found.vectors[:events]))
+            if request.explain and len(order):
+                reasons = explain(order.tolist(), rows, score, factor, Ranked(request, vectors, found.vectors[:events]))
         response = ranker_pb2.RankResponse(
             order=order.tolist(),
             score=scores[order].tolist(),

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.domain.features import FEATURES, LIKE, LIKED, MEANING, PROFILE, TOGETHER, WORDS
+from services.domain.offers import PROMOTION
 from services.domain.words import analyse
 from souk.ranker.v1 import ranker_pb2
 from souk.types.v1 import types_pb2
@@ -28,8 +29,10 @@ _RESPECTS: dict[str, tuple[str, ...]] = {
     "price_closeness": ("price_closeness",),
     "brand_share": ("brand_share",),
     "category_share": ("category_share",),
+    PROMOTION: (PROMOTION,),
     "history": ("in_history", *(name for name in FEATURES if name.startswith("history_"))),
 }
+_BOOST = "boost"
 _COLUMNS = {respect: [FEATURES.index(name) for name in names] for respect, names in _RESPECTS.items()}
 
 _NEAR = {
@@ -82,29 +85,41 @@ class Ranked:
         return _AGAIN[self._last[item_id]], ""
 
 
-def explain(rows: Sequence[int], features: Float32, score: Score, ranked: Ranked) -> list[ranker_pb2.Reasons]:
-    """Up to four reasons for each of the rows, strongest first.
+def explain(
+    rows: Sequence[int], features: Float32, score: Score, factor: NDArray[np.float64], ranked: Ranked
+) -> list[ranker_pb2.Reasons]:
+    """Up to four reasons for each of the rows, strongest first; in PROMOTION the promotion is always among them.
 
     A contribution is the score less the score of the same candidate with the features of one respect at their mean
-    over all n candidates (at 0 for one alone): features (n, len(FEATURES)).
+    over all n candidates (at 0 for one alone): features (n, len(FEATURES)). Of a boost it is the score less the score
+    without. `factor` (n,) is what `score` is multiplied by.
     """
     usual = features.mean(axis=0) if len(features) > 1 else np.zeros_like(features[0])
     own = features[list(rows)]
     without = np.repeat(own[:, None], len(_COLUMNS), axis=1)
     for at, columns in enumerate(_COLUMNS.values()):
         without[:, at, columns] = usual[columns]
-    scores = score(own)
-    contributions = scores[:, None] - score(without.reshape(-1, features.shape[1])).reshape(len(own), -1)
+    times = factor[list(rows)]
+    scores = times * score(own)
+    less = score(without.reshape(-1, features.shape[1])).reshape(len(own), -1)
+    contributions = scores[:, None] - times[:, None] * less
     least = _LEAST_SHARE * scores
+    scene = ranked.request.scene
     reasons = []
     for at, row in enumerate(rows):
+        parts = {
+            respect: value
+            for respect, value in zip(_COLUMNS, contributions[at].tolist(), strict=True)
+            if own[at, _COLUMNS[respect][0]] > 0
+        }
+        if scene != types_pb2.SCENE_SPONSORED:
+            parts[_BOOST] = float(scores[at] * (1 - 1 / times[at]))
         strongest = [
-            (respect, value)
-            for respect, value in sorted(
-                zip(_COLUMNS, contributions[at].tolist(), strict=True), key=lambda pair: -pair[1]
-            )
-            if value > least[at] and own[at, _COLUMNS[respect][0]] > 0
+            (respect, value) for respect, value in sorted(parts.items(), key=lambda pair: -pair[1]) if value > least[at]
         ][:_MOST]
+        if scene == types_pb2.SCENE_PROMOTION and PROMOTION in parts and PROMOTION not in dict(strongest):
+            # Among items that all are on promotion it sets none apart, and is why they are here.
+            strongest = [*strongest[: _MOST - 1], (PROMOTION, parts[PROMOTION])]
         told = []
         for respect, value in strongest:
             text, subject = _words_of(respect, row, ranked)
@@ -144,5 +159,9 @@ def _words_of(respect: str, row: int, ranked: Ranked) -> tuple[str, str]:
             return "your brand", candidates.brands[candidates.brand[row]]
         case "category_share":
             return "a category of yours", candidates.categories[candidates.category[row]]
+        case "promotion":
+            return "on promotion:", candidates.promotions[candidates.promotion[row]]
+        case "boost":
+            return "picked by the shop", ""
         case _:
             return ranked.again(candidates.id[row])

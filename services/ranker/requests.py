@@ -13,6 +13,7 @@ from services.domain.checks import (
     check_text,
     check_vector,
 )
+from services.domain.offers import LEAST_BOOST
 from souk.coldstart.v1 import coldstart_pb2
 from souk.ranker.v1 import ranker_pb2
 from souk.types.v1 import types_pb2
@@ -29,6 +30,9 @@ MAX_RERANK = 200
 
 _COLUMNS = ("revision", "title", "price", "currency", "brand", "category", "stock", "created_at", "popularity", "score")
 _CODED = (("currency", "currencies"), ("brand", "brands"), ("category", "categories"))
+# Columns that have no rows where no candidate has what they tell.
+_OPTIONAL = ("promotion", "bid", "supplier", "boost")
+_OPTIONAL_CODED = (("promotion", "promotions"), ("supplier", "suppliers"))
 _SCENES = frozenset(types_pb2.Scene.values()) - {types_pb2.SCENE_UNSPECIFIED}
 _TYPES = frozenset(types_pb2.EventType.values()) - {types_pb2.EVENT_TYPE_UNSPECIFIED}
 
@@ -80,11 +84,16 @@ def _check_candidates(candidates: types_pb2.CandidateColumns, most: int) -> None
         raise Invalid(f"candidates.id[{first}]", f"{candidates.id[first]!r} stands here twice")
     for column in _COLUMNS:
         _check_rows(getattr(candidates, column), f"candidates.{column}", rows)
-    for column, values in _CODED:
+    stated = {column for column in _OPTIONAL if getattr(candidates, column)}
+    for column in stated:
+        _check_rows(getattr(candidates, column), f"candidates.{column}", rows)
+    for column, values in (*_CODED, *(pair for pair in _OPTIONAL_CODED if pair[0] in stated)):
         _check_codes(getattr(candidates, column), f"candidates.{column}", len(getattr(candidates, values)), values)
     _check_numbers(candidates.price, "candidates.price", low=0, nan=True)
     _check_numbers(candidates.popularity, "candidates.popularity", low=0)
     _check_numbers(candidates.score, "candidates.score")
+    _check_numbers(candidates.bid, "candidates.bid", low=0)
+    _check_numbers(candidates.boost, "candidates.boost", low=LEAST_BOOST)
     names: set[str] = set()
     for i, leg in enumerate(candidates.legs):
         check_text(leg.leg, f"candidates.legs[{i}].leg", 32)

@@ -165,8 +165,6 @@ class RankerService:
             else:
                 await vectors.close()
 
-        ranking = Ranking(
-            bundle.generation, manifest, model, vectors, release, self._workers, self._settings.shopper_rows, reranker
-        )
+        ranking = Ranking(bundle.generation, manifest, model, vectors, release, self._workers, self._settings, reranker)
         self._spaces[manifest.space_version] = vectors, users + 1
         return ranking

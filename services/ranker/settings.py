@@ -22,6 +22,7 @@ class RankerSettings(Settings):
     rerank_seconds: float = Field(
         0.3, gt=0, le=10, description="Longest reading of a search's candidates; never over half of its time left."
     )
+    max_boost: float = Field(1.5, ge=1, le=3, description="Most that an item's own boost multiplies or divides by.")
     max_candidates: int = Field(1_000, ge=1, le=10_000, description="Candidates a request may hold.")
     max_running: int = Field(10_000, ge=10_000, description="Candidates that may be ranked at once.")
     max_waiting: int = Field(20_000, ge=0, description="Candidates that may wait before the gate.")

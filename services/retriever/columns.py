@@ -4,7 +4,6 @@ A slot is written once: a change of an item takes a new slot and ends the old on
 `ColumnsView` sees one state of the catalogue however much is written meanwhile. Slots never leave the retriever.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.domain.offers import number_of
 from services.retriever.growing import Growing
 from services.retriever.order import Mask, Slots, tie_key
 from souk.types.v1 import types_pb2
@@ -105,15 +105,6 @@ class AttributeValues(Dictionary):
         return self._numbers.view()
 
 
-def number_of(text: str) -> float:
-    """The number that a text reads as, NaN where it does not."""
-    try:
-        number = float(text) if "_" not in text else math.nan
-    except ValueError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan
-
-
 class AttributeColumn:
     """The values of one attribute: which slot has which value, in order of slots."""
 
@@ -135,6 +126,16 @@ class AttributeColumn:
         slots, codes = self.pairs
         end = int(np.searchsorted(slots, slot))
         return slots[:end], codes[:end]
+
+    def first_of(self, wanted: Slots) -> NDArray[np.int64]:
+        """Code of the first value in each of some slots, -1 where there is none."""
+        slots, codes = self.pairs
+        at = np.searchsorted(slots, wanted)
+        found = at < len(slots)
+        found[found] = slots[at[found]] == wanted[found]
+        first = np.full(len(wanted), -1)
+        first[found] = codes[at[found]]
+        return first
 
 
 @dataclass(frozen=True)

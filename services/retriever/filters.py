@@ -71,8 +71,8 @@ def check_filter(root: retriever_pb2.Filter, field: str = "filter") -> None:
                     check_count(node.attribute.any_of.values, f"{here}.any_of.values", 1, 256)
                 elif condition == "range":
                     _check_ends(node.attribute.range, f"{here}.range")
-                else:
-                    raise Invalid(here, "says no condition; set any_of or range")
+                elif condition is None:
+                    raise Invalid(here, "says no condition; set any_of, range or present")
             case None:
                 raise Invalid(path, "is empty; set one of its nodes")
 
@@ -164,11 +164,15 @@ def _priced(wanted: retriever_pb2.PriceRange, view: ColumnsView) -> Mask:
 
 def _attributed(wanted: retriever_pb2.AttributeFilter, view: ColumnsView) -> Mask:
     mask = np.zeros(view.size, dtype=np.bool_)
+    condition = wanted.WhichOneof("condition")
     column = view.table.attributes.get(wanted.name.casefold())
     if column is None:
-        return mask
+        return ~mask if condition == "present" and not wanted.present else mask
     slots, codes = column.until(view.size)
-    if wanted.WhichOneof("condition") == "any_of":
+    if condition == "present":
+        mask[slots] = True
+        return mask if wanted.present else ~mask
+    if condition == "any_of":
         found = [column.values.find(value.casefold()) for value in wanted.any_of.values]
         table = np.zeros(len(column.values.values), dtype=np.bool_)
         table[[code for code in found if code is not None]] = True

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from services.domain.offers import describing
 from services.domain.search import BRAND, FIELDS, Bm25f
 from services.domain.words import Word, words
 from services.retriever.brands import Brands
@@ -73,7 +74,7 @@ def _fields(item: types_pb2.Item) -> Iterator[Sequence[Word]]:
     yield words(item.title)
     yield words(item.description)
     yield _often(item.brand)
-    yield [word for one in item.attributes for word in _often(f"{one.name} {' '.join(one.values)}")]
+    yield [word for one in describing(item) for word in _often(f"{one.name} {' '.join(one.values)}")]
     yield _often(" ".join(item.category_path))
 
 

@@ -1,5 +1,6 @@
 """A checked search over one view of the indexes -> candidates with their features."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +13,7 @@ from services.retriever.columns import NOBODY, ColumnsView
 from services.retriever.dense import UNCOVERED, DenseView
 from services.retriever.filters import passing
 from services.retriever.fusion import Found, Fused, fuse
+from services.retriever.offers import offers
 from services.retriever.order import Mask, Slots, ranked
 from services.retriever.rules import SearchRules
 from services.retriever.view import View
@@ -160,6 +162,7 @@ def candidate_columns(fused: Fused, legs: list[str], columns: ColumnsView) -> ty
         legs=[
             types_pb2.LegScores(leg=name, score=scores.tolist()) for name, scores in zip(legs, fused.legs, strict=True)
         ],
+        **offers(slots, columns, time.time()),
     )
 
 

@@ -13,6 +13,7 @@ from souk.retriever.v1 import admin_pb2
 from souk.types.v1 import types_pb2
 from tests.integration.processes import Process, free_port, spawn
 
+_WRITTEN = (admin_pb2.OUTCOME_CREATED, admin_pb2.OUTCOME_UPDATED, admin_pb2.OUTCOME_UNCHANGED)
 _MODULES = {"follower": "services.retriever"}
 
 
@@ -109,7 +110,7 @@ class Shop:
         """Writes the items and waits until they have their vectors."""
         for start in range(0, len(items), 500):
             for result in self.client.upsert_items(items[start : start + 500], timeout=30):
-                assert result.outcome in (admin_pb2.OUTCOME_CREATED, admin_pb2.OUTCOME_UNCHANGED), result
+                assert result.outcome in _WRITTEN, result
         until(lambda: not any(index.pending for index in self.client.catalogue_info().indexes), seconds=240)
 
 

@@ -1,6 +1,7 @@
 """A whole shop with a ranker: hops counted from traces, personal search, what stands in, the next generation."""
 
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.domain.bundle import Manifest, read_bundle, write_bundle
+from souk import filters
 from souk.types.v1 import generations_pb2, types_pb2
 from tests.integration.shops import Shop, until
 from tests.integration.test_gateway import SERVER_SPAN, Collector, goods, ids
@@ -119,6 +121,91 @@ def test_pages_of_a_ranked_list_repeat_nothing(shop: Shop) -> None:
     first = shop.client.recommend(HOME, shopper_id="regular", page_size=15)
     second = shop.client.recommend(HOME, shopper_id="regular", page_size=15, page_token=first.info.next_page_token)
     assert len({*ids(first), *ids(second)}) == 30
+
+
+def offer(like: types_pb2.Item, **attributes: str) -> types_pb2.Item:
+    """The next revision of an item, with these attributes."""
+    item = types_pb2.Item()
+    item.CopyFrom(like)
+    item.revision += 1
+    for name, value in attributes.items():
+        item.attributes.add(name=name, values=[value])
+    return item
+
+
+@pytest.fixture(scope="module")
+def offers(shop: Shop) -> Shop:
+    """Plates and clocks on promotion, rugs and lamps paid for, two campaigns."""
+    now = int(time.time())
+    items = {item.id: item for item in goods()}
+    paid = [offer(items[f"{colour}-{thing}"], bid=str(bid)) for colour, thing, bid in PAID]
+    reduced = [
+        offer(items[f"{colour}-{thing}"], promotion="Spring")
+        for colour in ("white", "green")
+        for thing in ("plate", "clock")
+    ]
+    over = offer(items["black-clock"], promotion="Winter", offer_until=str(now - 60))
+    campaigns = [
+        offer(
+            types_pb2.Item(id=f"{thing}-week", title=title, category_path=["Home", thing]), kind="campaign", about=one
+        )
+        for thing, title, one in (("Rug", "Rugs for every floor", "blue-rug"), ("Mug", "Week of the mug", "blue-mug"))
+    ]
+    shop.fill([*paid, *reduced, over, *campaigns])
+    return shop
+
+
+PAID = [("blue", "rug", 0.4), ("green", "rug", 0.4), ("blue", "lamp", 0.1), ("green", "lamp", 0.1)]
+
+
+def test_promotion_shows_what_is_on_promotion_for_the_shopper(offers: Shop) -> None:
+    answer = offers.client.recommend(types_pb2.SCENE_PROMOTION, shopper_id="regular", page_size=10, explain=True)
+    assert not answer.info.degradations
+    assert set(ids(answer)) == {"white-plate", "green-plate", "white-clock", "green-clock"}
+    assert all("on promotion: spring" in hit.reasons for hit in answer.hits)
+    filtered = offers.client.recommend(
+        types_pb2.SCENE_PROMOTION, shopper_id="regular", filter=filters.category("Home", "Clock")
+    )
+    assert set(ids(filtered)) == {"white-clock", "green-clock"}
+
+
+def test_campaigns_are_recommended_in_their_scene_and_nowhere_else(offers: Shop) -> None:
+    client = offers.client
+    answer = client.recommend(types_pb2.SCENE_CAMPAIGN, shopper_id="regular", explain=True)
+    assert ids(answer) == ["Mug-week", "Rug-week"]
+    assert not answer.info.degradations
+    elsewhere = [
+        *client.recommend(HOME, shopper_id="regular", page_size=100).hits,
+        *client.recommend(types_pb2.SCENE_NEW_ARRIVALS, page_size=100).hits,
+        *client.search("week of the mug", page_size=100).hits,
+        *client.similar("blue-mug", page_size=100).hits,
+    ]
+    assert not any("-week" in hit.item_id for hit in elsewhere)
+    asked = client.search("week of the mug", filter=filters.attribute("kind", ["campaign"]))
+    assert set(ids(asked)) == {"Mug-week", "Rug-week"}
+
+
+def test_paid_places_are_labelled_and_go_by_what_they_are_worth(offers: Shop) -> None:
+    answer = offers.client.recommend(types_pb2.SCENE_SPONSORED, shopper_id="regular", page_size=10)
+    assert {item.split("-")[1] for item in ids(answer)} == {"rug", "lamp"}
+    assert all(hit.sponsored for hit in answer.hits)
+    assert [hit.score for hit in answer.hits] == sorted((hit.score for hit in answer.hits), reverse=True)
+    assert not answer.info.degradations
+    home = offers.client.recommend(HOME, shopper_id="regular", page_size=100)
+    assert not any(hit.sponsored for hit in home.hits)
+
+
+def test_brands_are_those_of_what_the_shopper_would_be_shown(offers: Shop) -> None:
+    answer = offers.client.recommend_brands(shopper_id="regular", k=2, filter=filters.price(max=25))
+    assert len(answer.brands) == 2
+    assert answer.stage == types_pb2.STAGE_HOT
+    assert not answer.info.degradations
+    for brand in answer.brands:
+        assert 1 <= len(brand.hits) <= 3
+        assert {hit.brand for hit in brand.hits} == {brand.brand}
+        assert brand.score == pytest.approx(sum(hit.score for hit in brand.hits))
+        assert all(hit.price <= 25 for hit in brand.hits)
+    assert answer.brands[0].score >= answer.brands[1].score
 
 
 def test_a_next_generation_takes_over_with_no_request_failed_and_nothing_embedded_again(

@@ -76,13 +76,33 @@ def test_two_shoppers_get_different_answers(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    "scene", [s for s in types_pb2.Scene.values() if s not in (types_pb2.SCENE_UNSPECIFIED, types_pb2.SCENE_SEARCH)]
+    ("scene", "substitutes"),
+    [
+        (HOME, []),
+        (types_pb2.SCENE_SIMILAR, []),
+        (types_pb2.SCENE_CART, []),
+        (types_pb2.SCENE_NEW_ARRIVALS, []),
+        (types_pb2.SCENE_PROMOTION, ["retrieve: items that are on no promotion"]),
+    ],
 )
-def test_every_scene_answers(shop: Shop, scene: types_pb2.Scene.ValueType) -> None:
+def test_every_scene_of_items_answers(shop: Shop, scene: types_pb2.Scene.ValueType, substitutes: list[str]) -> None:
     answer = shop.client.recommend(scene, shopper_id="regular", item_ids=["white-chair"], page_size=10)
     assert len(answer.hits) >= 5
     assert "white-chair" not in ids(answer)
-    assert not told(answer)
+    assert told(answer) == substitutes
+    token = answer.info.next_page_token
+    second = shop.client.recommend(
+        scene, shopper_id="regular", item_ids=["white-chair"], page_size=10, page_token=token
+    )
+    assert len({*ids(answer), *ids(second)}) == 20
+    assert told(second) == substitutes
+
+
+@pytest.mark.parametrize("scene", [types_pb2.SCENE_CAMPAIGN, types_pb2.SCENE_SPONSORED])
+def test_no_item_stands_in_for_a_campaign_or_a_bid(shop: Shop, scene: types_pb2.Scene.ValueType) -> None:
+    answer = shop.client.recommend(scene, shopper_id="regular", page_size=10)
+    assert not answer.hits
+    assert told(answer)[0] == "retrieve: an empty page"
 
 
 def test_similar_is_about_the_item_of_the_page(shop: Shop) -> None:

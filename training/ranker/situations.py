@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from services.domain.features import LIKED, TURNED_DOWN, Known, category_share, lately, split_category
+from services.domain.offers import promoted
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from training.ranker.log import Bools, Floats, Ints, Log
@@ -38,6 +39,8 @@ class Facts:
     brands: int
     category: Ints
     categories: list[str]
+    promoted: Floats
+    """From when to when each is on promotion, in seconds since 1970: (n, 2)."""
     content: Float32
     """Normalised, zeros where the encoder could not read the item: (n, content_dim)."""
 
@@ -56,6 +59,7 @@ class Facts:
             len(brands),
             np.array([categories[" > ".join(item.category_path)] for item in items], np.int64),
             list(categories),
+            np.array([promoted(item) for item in items]).reshape(-1, 2),
             content,
         )
 
@@ -158,7 +162,15 @@ class Situations:
             turned_down=down[chosen],
             in_cart=carted[chosen],
             seen=(np.bincount(items, minlength=n) > 0)[chosen],
+            promotion=self._promoted(now, chosen),
         )
+
+    def _promoted(self, now: float, chosen: Ints) -> Bools:
+        if not self.log.has_time:
+            return np.zeros(len(chosen), np.bool_)
+        first, last = self.facts.promoted[chosen].T
+        running: Bools = (first <= now) & (now <= last)
+        return running
 
 
 def _shares(codes: Ints, size: int) -> Floats:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from services.domain.offers import describing
 from services.domain.search import BRAND, MAX_BRAND_WORDS, Bm25f
 from services.domain.words import analyse, asked, words
 from souk.types.v1 import types_pb2
@@ -25,7 +26,7 @@ class Words:
         lengths = np.zeros((len(_BM25F.weights), len(items)), np.float64)
         brands: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for number, item in enumerate(items):
-            attributes = " ".join(f"{a.name} {' '.join(a.values)}" for a in item.attributes)
+            attributes = " ".join(f"{a.name} {' '.join(a.values)}" for a in describing(item))
             fields = (item.title, item.description, item.brand, attributes, " ".join(item.category_path))
             for field, text in enumerate(fields):
                 found = words(text)

@@ -217,12 +217,14 @@ class RankResponse(_message.Message):
     """Why it read fewer than it was asked to; unspecified where it read all of them."""
     @_builtins.property
     def order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Row numbers of the request's candidates, best first."""
+        """Row numbers of the request's candidates, best first. In SPONSORED without those that have no bid or are over the
+        limits of a brand or supplier.
+        """
 
     @_builtins.property
     def score(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Final score of each, in that order; larger is better. In SIMILAR and CART it is weighed by how near the candidate is to
-        item_ids and the cart, which then decides more than the shopper does.
+        item_ids and the cart, which then decides more than the shopper does. In SPONSORED it is the bid x the score.
         """
 
     @_builtins.property

@@ -632,8 +632,11 @@ class AttributeFilter(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ANY_OF_FIELD_NUMBER: _builtins.int
     RANGE_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Which attribute (case aside)."""
+    present: _builtins.bool
+    """True: the item has the attribute, whatever its value. False: it has not."""
     @_builtins.property
     def any_of(self) -> Global___StringList:
         """One of these (case aside)."""
@@ -648,12 +651,13 @@ class AttributeFilter(_message.Message):
         name: _builtins.str = ...,
         any_of: Global___StringList | None = ...,
         range: Global___NumberRange | None = ...,
+        present: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "condition", b"condition", "range", b"range"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "condition", b"condition", "present", b"present", "range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "condition", b"condition", "name", b"name", "range", b"range"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of", b"any_of", "condition", b"condition", "name", b"name", "present", b"present", "range", b"range"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["any_of", "range"]  # noqa: Y015
+    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["any_of", "range", "present"]  # noqa: Y015
     _WhichOneofArgType_condition: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_condition) -> _WhichOneofReturnType_condition | None: ...
 

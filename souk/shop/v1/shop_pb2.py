@@ -27,7 +27,7 @@ from souk.retriever.v1 import retriever_pb2 as souk_dot_retriever_dot_v1_dot_ret
 from souk.types.v1 import types_pb2 as souk_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17souk/shop/v1/shop.proto\x12\x0csouk.shop.v1\x1a\x1dsouk/retriever/v1/admin.proto\x1a!souk/retriever/v1/retriever.proto\x1a\x19souk/types/v1/types.proto\"\xd3\x02\n\x03Hit\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\r\n\x05title\x18\x03 \x01(\t\x12\r\n\x05\x62rand\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12\x12\n\x05price\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x63urrency\x18\x07 \x01(\t\x12\x12\n\x05stock\x18\x08 \x01(\x03H\x01\x88\x01\x01\x12\x10\n\x08position\x18\t \x01(\r\x12\r\n\x05score\x18\n \x01(\x02\x12\x34\n\nleg_scores\x18\x0b \x03(\x0b\x32 .souk.shop.v1.Hit.LegScoresEntry\x12\x0f\n\x07reasons\x18\x0c \x03(\t\x12\x11\n\tsponsored\x18\r \x01(\x08\x1a\x30\n\x0eLegScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x08\n\x06_priceB\x08\n\x06_stock\"\xac\x01\n\nAnswerInfo\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\t\x12\x30\n\x0c\x64\x65gradations\x18\x03 \x03(\x0b\x32\x1a.souk.types.v1.Degradation\x12+\n\x07timings\x18\x04 \x03(\x0b\x32\x1a.souk.types.v1.StageTiming\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"\xaf\x01\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x12\n\nshopper_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12)\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x19.souk.retriever.v1.Filter\x12\x18\n\x10\x65xclude_item_ids\x18\x06 \x03(\t\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\"Y\n\x0eSearchResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.souk.shop.v1.Hit\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.souk.shop.v1.AnswerInfo\"\x90\x02\n\x10RecommendRequest\x12\x12\n\nshopper_id\x18\x01 \x01(\t\x12#\n\x05scene\x18\x02 \x01(\x0e\x32\x14.souk.types.v1.Scene\x12\x10\n\x08item_ids\x18\x03 \x03(\t\x12\x34\n\x12shopper_attributes\x18\x04 \x03(\x0b\x32\x18.souk.types.v1.Attribute\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\x12)\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x19.souk.retriever.v1.Filter\x12\x18\n\x10\x65xclude_item_ids\x18\x08 \x03(\t\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\"\x81\x01\n\x11RecommendResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.souk.shop.v1.Hit\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.souk.shop.v1.AnswerInfo\x12#\n\x05stage\x18\x03 \x01(\x0e\x32\x14.souk.types.v1.Stage\"\xb2\x01\n\x0eSimilarRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nshopper_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12)\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x19.souk.retriever.v1.Filter\x12\x18\n\x10\x65xclude_item_ids\x18\x06 \x03(\t\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\"Z\n\x0fSimilarResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.souk.shop.v1.Hit\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.souk.shop.v1.AnswerInfo\"+\n\x0eSuggestRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\t\n\x01k\x18\x02 \x01(\r\"m\n\x0fSuggestResponse\x12\x32\n\x0bsuggestions\x18\x01 \x03(\x0b\x32\x1d.souk.retriever.v1.Suggestion\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.souk.shop.v1.AnswerInfo\";\n\x13RecordEventsRequest\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.souk.types.v1.Event\"S\n\x14RecordEventsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x15\n\runknown_items\x18\x03 \x01(\r\"_\n\x12UpsertItemsRequest\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.souk.types.v1.Item\x12%\n\x04wait\x18\x02 \x01(\x0e\x32\x17.souk.retriever.v1.Wait\"F\n\x13UpsertItemsResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.souk.retriever.v1.WriteResult\"?\n\x12\x44\x65leteItemsRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.souk.retriever.v1.ItemRef\"F\n\x13\x44\x65leteItemsResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.souk.retriever.v1.WriteResult\"!\n\x0eGetItemRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\"4\n\x0fGetItemResponse\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.souk.types.v1.Item2\xf0\x04\n\x04Shop\x12\x43\n\x06Search\x12\x1b.souk.shop.v1.SearchRequest\x1a\x1c.souk.shop.v1.SearchResponse\x12L\n\tRecommend\x12\x1e.souk.shop.v1.RecommendRequest\x1a\x1f.souk.shop.v1.RecommendResponse\x12\x46\n\x07Similar\x12\x1c.souk.shop.v1.SimilarRequest\x1a\x1d.souk.shop.v1.SimilarResponse\x12\x46\n\x07Suggest\x12\x1c.souk.shop.v1.SuggestRequest\x1a\x1d.souk.shop.v1.SuggestResponse\x12U\n\x0cRecordEvents\x12!.souk.shop.v1.RecordEventsRequest\x1a\".souk.shop.v1.RecordEventsResponse\x12R\n\x0bUpsertItems\x12 .souk.shop.v1.UpsertItemsRequest\x1a!.souk.shop.v1.UpsertItemsResponse\x12R\n\x0b\x44\x65leteItems\x12 .souk.shop.v1.DeleteItemsRequest\x1a!.souk.shop.v1.DeleteItemsResponse\x12\x46\n\x07GetItem\x12\x1c.souk.shop.v1.GetItemRequest\x1a\x1d.souk.shop.v1.GetItemResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17souk/shop/v1/shop.proto\x12\x0csouk.shop.v1\x1a\x1dsouk/retriever/v1/admin.proto\x1a!souk/retriever/v1/retriever.proto\x1a\x19souk/types/v1/types.proto\"\xd3\x02\n\x03Hit\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\r\n\x05title\x18\x03 \x01(\t\x12\r\n\x05\x62rand\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12\x12\n\x05price\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x63urrency\x18\x07 \x01(\t\x12\x12\n\x05stock\x18\x08 \x01(\x03H\x01\x88\x01\x01\x12\x10\n\x08position\x18\t \x01(\r\x12\r\n\x05score\x18\n \x01(\x02\x12\x34\n\nleg_scores\x18\x0b \x03(\x0b\x32 .souk.shop.v1.Hit.LegScoresEntry\x12\x0f\n\x07reasons\x18\x0c \x03(\t\x12\x11\n\tsponsored\x18\r \x01(\x08\x1a\x30\n\x0eLegScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x08\n\x06_priceB\x08\n\x06_stock\"\xac\x01\n\nAnswerInfo\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\t\x12\x30\n\x0c\x64\x65gradations\x18\x03 \x03(\x0b\x32\x1a.souk.types.v1.Degradation\x12+\n\x07timings\x18\x04 \x03(\x0b\x32\x1a.souk.types.v1.StageTiming\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"\xaf\x01\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x12\n\nshopper_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12)\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x19.souk.retriever.v1.Filter\x12\x18\n\x10\x65xclude_item_ids\x18\x06 \x03(\t\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\"Y\n\x0eSearchResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.souk.shop.v1.Hit\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.souk.shop.v1.AnswerInfo\"\x90\x02\n\x10RecommendRequest\x12\x12\n\nshopper_id\x18\x01 \x01(\t\x12#\n\x05scene\x18\x02 \x01(\x0e\x32\x14.souk.types.v1.Scene\x12\x10\n\x08item_ids\x18\x03 \x03(\t\x12\x34\n\x12shopper_attributes\x18\x04 \x03(\x0b\x32\x18.souk.types.v1.Attribute\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\x12)\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x19.souk.retriever.v1.Filter\x12\x18\n\x10\x65xclude_item_ids\x18\x08 \x03(\t\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\"\x81\x01\n\x11RecommendResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.souk.shop.v1.Hit\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.souk.shop.v1.AnswerInfo\x12#\n\x05stage\x18\x03 \x01(\x0e\x32\x14.souk.types.v1.Stage\"\xa9\x01\n\x16RecommendBrandsRequest\x12\x12\n\nshopper_id\x18\x01 \x01(\t\x12\x34\n\x12shopper_attributes\x18\x02 \x03(\x0b\x32\x18.souk.types.v1.Attribute\x12\t\n\x01k\x18\x03 \x01(\r\x12)\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x19.souk.retriever.v1.Filter\x12\x0f\n\x07\x65xplain\x18\x05 \x01(\x08\"I\n\x08\x42randHit\x12\r\n\x05\x62rand\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x1f\n\x04hits\x18\x03 \x03(\x0b\x32\x11.souk.shop.v1.Hit\"\x8e\x01\n\x17RecommendBrandsResponse\x12&\n\x06\x62rands\x18\x01 \x03(\x0b\x32\x16.souk.shop.v1.BrandHit\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.souk.shop.v1.AnswerInfo\x12#\n\x05stage\x18\x03 \x01(\x0e\x32\x14.souk.types.v1.Stage\"\xb2\x01\n\x0eSimilarRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nshopper_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12)\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x19.souk.retriever.v1.Filter\x12\x18\n\x10\x65xclude_item_ids\x18\x06 \x03(\t\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\"Z\n\x0fSimilarResponse\x12\x1f\n\x04hits\x18\x01 \x03(\x0b\x32\x11.souk.shop.v1.Hit\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.souk.shop.v1.AnswerInfo\"+\n\x0eSuggestRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\t\n\x01k\x18\x02 \x01(\r\"m\n\x0fSuggestResponse\x12\x32\n\x0bsuggestions\x18\x01 \x03(\x0b\x32\x1d.souk.retriever.v1.Suggestion\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.souk.shop.v1.AnswerInfo\";\n\x13RecordEventsRequest\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.souk.types.v1.Event\"S\n\x14RecordEventsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x15\n\runknown_items\x18\x03 \x01(\r\"_\n\x12UpsertItemsRequest\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.souk.types.v1.Item\x12%\n\x04wait\x18\x02 \x01(\x0e\x32\x17.souk.retriever.v1.Wait\"F\n\x13UpsertItemsResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.souk.retriever.v1.WriteResult\"?\n\x12\x44\x65leteItemsRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.souk.retriever.v1.ItemRef\"F\n\x13\x44\x65leteItemsResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.souk.retriever.v1.WriteResult\"!\n\x0eGetItemRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\"4\n\x0fGetItemResponse\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.souk.types.v1.Item2\xd0\x05\n\x04Shop\x12\x43\n\x06Search\x12\x1b.souk.shop.v1.SearchRequest\x1a\x1c.souk.shop.v1.SearchResponse\x12L\n\tRecommend\x12\x1e.souk.shop.v1.RecommendRequest\x1a\x1f.souk.shop.v1.RecommendResponse\x12^\n\x0fRecommendBrands\x12$.souk.shop.v1.RecommendBrandsRequest\x1a%.souk.shop.v1.RecommendBrandsResponse\x12\x46\n\x07Similar\x12\x1c.souk.shop.v1.SimilarRequest\x1a\x1d.souk.shop.v1.SimilarResponse\x12\x46\n\x07Suggest\x12\x1c.souk.shop.v1.SuggestRequest\x1a\x1d.souk.shop.v1.SuggestResponse\x12U\n\x0cRecordEvents\x12!.souk.shop.v1.RecordEventsRequest\x1a\".souk.shop.v1.RecordEventsResponse\x12R\n\x0bUpsertItems\x12 .souk.shop.v1.UpsertItemsRequest\x1a!.souk.shop.v1.UpsertItemsResponse\x12R\n\x0b\x44\x65leteItems\x12 .souk.shop.v1.DeleteItemsRequest\x1a!.souk.shop.v1.DeleteItemsResponse\x12\x46\n\x07GetItem\x12\x1c.souk.shop.v1.GetItemRequest\x1a\x1d.souk.shop.v1.GetItemResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,30 +50,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDREQUEST']._serialized_end=1193
   _globals['_RECOMMENDRESPONSE']._serialized_start=1196
   _globals['_RECOMMENDRESPONSE']._serialized_end=1325
-  _globals['_SIMILARREQUEST']._serialized_start=1328
-  _globals['_SIMILARREQUEST']._serialized_end=1506
-  _globals['_SIMILARRESPONSE']._serialized_start=1508
-  _globals['_SIMILARRESPONSE']._serialized_end=1598
-  _globals['_SUGGESTREQUEST']._serialized_start=1600
-  _globals['_SUGGESTREQUEST']._serialized_end=1643
-  _globals['_SUGGESTRESPONSE']._serialized_start=1645
-  _globals['_SUGGESTRESPONSE']._serialized_end=1754
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=1756
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=1815
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=1817
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=1900
-  _globals['_UPSERTITEMSREQUEST']._serialized_start=1902
-  _globals['_UPSERTITEMSREQUEST']._serialized_end=1997
-  _globals['_UPSERTITEMSRESPONSE']._serialized_start=1999
-  _globals['_UPSERTITEMSRESPONSE']._serialized_end=2069
-  _globals['_DELETEITEMSREQUEST']._serialized_start=2071
-  _globals['_DELETEITEMSREQUEST']._serialized_end=2134
-  _globals['_DELETEITEMSRESPONSE']._serialized_start=2136
-  _globals['_DELETEITEMSRESPONSE']._serialized_end=2206
-  _globals['_GETITEMREQUEST']._serialized_start=2208
-  _globals['_GETITEMREQUEST']._serialized_end=2241
-  _globals['_GETITEMRESPONSE']._serialized_start=2243
-  _globals['_GETITEMRESPONSE']._serialized_end=2295
-  _globals['_SHOP']._serialized_start=2298
-  _globals['_SHOP']._serialized_end=2922
+  _globals['_RECOMMENDBRANDSREQUEST']._serialized_start=1328
+  _globals['_RECOMMENDBRANDSREQUEST']._serialized_end=1497
+  _globals['_BRANDHIT']._serialized_start=1499
+  _globals['_BRANDHIT']._serialized_end=1572
+  _globals['_RECOMMENDBRANDSRESPONSE']._serialized_start=1575
+  _globals['_RECOMMENDBRANDSRESPONSE']._serialized_end=1717
+  _globals['_SIMILARREQUEST']._serialized_start=1720
+  _globals['_SIMILARREQUEST']._serialized_end=1898
+  _globals['_SIMILARRESPONSE']._serialized_start=1900
+  _globals['_SIMILARRESPONSE']._serialized_end=1990
+  _globals['_SUGGESTREQUEST']._serialized_start=1992
+  _globals['_SUGGESTREQUEST']._serialized_end=2035
+  _globals['_SUGGESTRESPONSE']._serialized_start=2037
+  _globals['_SUGGESTRESPONSE']._serialized_end=2146
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=2148
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=2207
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=2209
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=2292
+  _globals['_UPSERTITEMSREQUEST']._serialized_start=2294
+  _globals['_UPSERTITEMSREQUEST']._serialized_end=2389
+  _globals['_UPSERTITEMSRESPONSE']._serialized_start=2391
+  _globals['_UPSERTITEMSRESPONSE']._serialized_end=2461
+  _globals['_DELETEITEMSREQUEST']._serialized_start=2463
+  _globals['_DELETEITEMSREQUEST']._serialized_end=2526
+  _globals['_DELETEITEMSRESPONSE']._serialized_start=2528
+  _globals['_DELETEITEMSRESPONSE']._serialized_end=2598
+  _globals['_GETITEMREQUEST']._serialized_start=2600
+  _globals['_GETITEMREQUEST']._serialized_end=2633
+  _globals['_GETITEMRESPONSE']._serialized_start=2635
+  _globals['_GETITEMRESPONSE']._serialized_end=2687
+  _globals['_SHOP']._serialized_start=2690
+  _globals['_SHOP']._serialized_end=3410
 # @@protoc_insertion_point(module_scope)

@@ -81,7 +81,7 @@ class Hit(_message.Message):
     score: _builtins.float
     """What ordered it: larger is better, comparable within one answer."""
     sponsored: _builtins.bool
-    """A paid place."""
+    """A paid place: every hit in SPONSORED and no other."""
     @_builtins.property
     def leg_scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """What each leg of the retrieval said ("words": 0.8), where explain is set."""
@@ -189,7 +189,7 @@ class SearchRequest(_message.Message):
     """Whether leg scores and reasons are wanted."""
     @_builtins.property
     def filter(self) -> _retriever_pb2.Filter:
-        """What may be shown. Absent: everything visible."""
+        """What may be shown. Absent: everything visible. Campaigns are shown only where it names the attribute `kind`."""
 
     @_builtins.property
     def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -262,7 +262,7 @@ class RecommendRequest(_message.Message):
     shopper_id: _builtins.str
     """Who; empty: nobody known."""
     scene: _types_pb2.Scene.ValueType
-    """Where: any scene but SEARCH."""
+    """Where: any scene but SEARCH. What each shows, and what stands in where nothing fits: docs/recommend.md."""
     page_size: _builtins.int
     """Items a page: 1 to 100; 0: 20."""
     page_token: _builtins.str
@@ -339,6 +339,114 @@ class RecommendResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class RecommendBrandsRequest(_message.Message):
+    """For whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHOPPER_ID_FIELD_NUMBER: _builtins.int
+    SHOPPER_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    K_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    shopper_id: _builtins.str
+    """Who; empty: nobody known."""
+    k: _builtins.int
+    """How many brands: 1 to 50; 0: 10."""
+    explain: _builtins.bool
+    """Whether leg scores and reasons are wanted."""
+    @_builtins.property
+    def shopper_attributes(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Attribute]:
+        """What the shop knows of the shopper ("country": "GB"); at most 32."""
+
+    @_builtins.property
+    def filter(self) -> _retriever_pb2.Filter:
+        """Which items count and may be shown: a category asks for brands of that category."""
+
+    def __init__(
+        self,
+        *,
+        shopper_id: _builtins.str = ...,
+        shopper_attributes: _abc.Iterable[_types_pb2.Attribute] | None = ...,
+        k: _builtins.int = ...,
+        filter: _retriever_pb2.Filter | None = ...,
+        explain: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "filter", b"filter", "k", b"k", "shopper_attributes", b"shopper_attributes", "shopper_id", b"shopper_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendBrandsRequest: _TypeAlias = RecommendBrandsRequest  # noqa: Y015
+
+@_typing.final
+class BrandHit(_message.Message):
+    """One brand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    brand: _builtins.str
+    """Its name."""
+    score: _builtins.float
+    """The sum of its hits' scores: larger is better, comparable within one answer."""
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
+        """Its best items for the shopper, at most 3, positions counted from 0; none that the shopper met lately."""
+
+    def __init__(
+        self,
+        *,
+        brand: _builtins.str = ...,
+        score: _builtins.float = ...,
+        hits: _abc.Iterable[Global___Hit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "hits", b"hits", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BrandHit: _TypeAlias = BrandHit  # noqa: Y015
+
+@_typing.final
+class RecommendBrandsResponse(_message.Message):
+    """Brands, of the items that HOME would choose from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRANDS_FIELD_NUMBER: _builtins.int
+    INFO_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    stage: _types_pb2.Stage.ValueType
+    """How much is known of the shopper."""
+    @_builtins.property
+    def brands(self) -> _containers.RepeatedCompositeFieldContainer[Global___BrandHit]:
+        """In order."""
+
+    @_builtins.property
+    def info(self) -> Global___AnswerInfo:
+        """About the answer; it has no next page."""
+
+    def __init__(
+        self,
+        *,
+        brands: _abc.Iterable[Global___BrandHit] | None = ...,
+        info: Global___AnswerInfo | None = ...,
+        stage: _types_pb2.Stage.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brands", b"brands", "info", b"info", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendBrandsResponse: _TypeAlias = RecommendBrandsResponse  # noqa: Y015
 
 @_typing.final
 class SimilarRequest(_message.Message):

@@ -48,6 +48,11 @@ class ShopStub:
                 request_serializer=souk_dot_shop_dot_v1_dot_shop__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=souk_dot_shop_dot_v1_dot_shop__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.RecommendBrands = channel.unary_unary(
+                '/souk.shop.v1.Shop/RecommendBrands',
+                request_serializer=souk_dot_shop_dot_v1_dot_shop__pb2.RecommendBrandsRequest.SerializeToString,
+                response_deserializer=souk_dot_shop_dot_v1_dot_shop__pb2.RecommendBrandsResponse.FromString,
+                _registered_method=True)
         self.Similar = channel.unary_unary(
                 '/souk.shop.v1.Shop/Similar',
                 request_serializer=souk_dot_shop_dot_v1_dot_shop__pb2.SimilarRequest.SerializeToString,
@@ -100,6 +105,13 @@ class ShopServicer:
 
     def Recommend(self, request, context):
         """Items for a shopper and a scene. Statuses as for Search.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecommendBrands(self, request, context):
+        """Brands for a shopper, each with its best items. Statuses as for Search.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,6 +182,11 @@ def add_ShopServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=souk_dot_shop_dot_v1_dot_shop__pb2.RecommendRequest.FromString,
                     response_serializer=souk_dot_shop_dot_v1_dot_shop__pb2.RecommendResponse.SerializeToString,
+            ),
+            'RecommendBrands': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecommendBrands,
+                    request_deserializer=souk_dot_shop_dot_v1_dot_shop__pb2.RecommendBrandsRequest.FromString,
+                    response_serializer=souk_dot_shop_dot_v1_dot_shop__pb2.RecommendBrandsResponse.SerializeToString,
             ),
             'Similar': grpc.unary_unary_rpc_method_handler(
                     servicer.Similar,
@@ -260,6 +277,33 @@ class Shop:
             '/souk.shop.v1.Shop/Recommend',
             souk_dot_shop_dot_v1_dot_shop__pb2.RecommendRequest.SerializeToString,
             souk_dot_shop_dot_v1_dot_shop__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecommendBrands(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/souk.shop.v1.Shop/RecommendBrands',
+            souk_dot_shop_dot_v1_dot_shop__pb2.RecommendBrandsRequest.SerializeToString,
+            souk_dot_shop_dot_v1_dot_shop__pb2.RecommendBrandsResponse.FromString,
             options,
             channel_credentials,
             insecure,

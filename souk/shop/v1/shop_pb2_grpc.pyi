@@ -46,6 +46,8 @@ class ShopStub:
     """
     Recommend: _grpc.UnaryUnaryMultiCallable[_shop_pb2.RecommendRequest, _shop_pb2.RecommendResponse]
     """Items for a shopper and a scene. Statuses as for Search."""
+    RecommendBrands: _grpc.UnaryUnaryMultiCallable[_shop_pb2.RecommendBrandsRequest, _shop_pb2.RecommendBrandsResponse]
+    """Brands for a shopper, each with its best items. Statuses as for Search."""
     Similar: _grpc.UnaryUnaryMultiCallable[_shop_pb2.SimilarRequest, _shop_pb2.SimilarResponse]
     """Items like one item.
       NOT_FOUND  the catalogue does not hold the item.
@@ -92,6 +94,8 @@ class ShopAsyncStub(ShopStub):
     """
     Recommend: _aio.UnaryUnaryMultiCallable[_shop_pb2.RecommendRequest, _shop_pb2.RecommendResponse]  # type: ignore[assignment]
     """Items for a shopper and a scene. Statuses as for Search."""
+    RecommendBrands: _aio.UnaryUnaryMultiCallable[_shop_pb2.RecommendBrandsRequest, _shop_pb2.RecommendBrandsResponse]  # type: ignore[assignment]
+    """Brands for a shopper, each with its best items. Statuses as for Search."""
     Similar: _aio.UnaryUnaryMultiCallable[_shop_pb2.SimilarRequest, _shop_pb2.SimilarResponse]  # type: ignore[assignment]
     """Items like one item.
       NOT_FOUND  the catalogue does not hold the item.
@@ -147,6 +151,14 @@ class ShopServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_shop_pb2.RecommendResponse, _abc.Awaitable[_shop_pb2.RecommendResponse]]:
         """Items for a shopper and a scene. Statuses as for Search."""
+
+    @_abc_1.abstractmethod
+    def RecommendBrands(
+        self,
+        request: _shop_pb2.RecommendBrandsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_shop_pb2.RecommendBrandsResponse, _abc.Awaitable[_shop_pb2.RecommendBrandsResponse]]:
+        """Brands for a shopper, each with its best items. Statuses as for Search."""
 
     @_abc_1.abstractmethod
     def Similar(

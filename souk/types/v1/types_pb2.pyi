@@ -95,13 +95,13 @@ class _SceneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scene.ValueType
     SCENE_CART: _Scene.ValueType  # 4
     """Beside the cart: what goes with it."""
     SCENE_NEW_ARRIVALS: _Scene.ValueType  # 5
-    """Items the shop offers since recently."""
+    """Items that the shop first offered lately."""
     SCENE_PROMOTION: _Scene.ValueType  # 6
-    """Items on promotion."""
+    """Items on promotion now."""
     SCENE_CAMPAIGN: _Scene.ValueType  # 7
-    """Campaigns or coupons, themselves what is recommended."""
+    """Campaigns and coupons that run now, themselves what is recommended; they are in no other scene."""
     SCENE_SPONSORED: _Scene.ValueType  # 8
-    """Paid places, labelled as such."""
+    """Paid places, labelled as such: items with a bid, by bid x probability of a click."""
 
 class Scene(_Scene, metaclass=_SceneEnumTypeWrapper):
     """Where an answer is shown."""
@@ -117,13 +117,13 @@ SCENE_SIMILAR: Scene.ValueType  # 3
 SCENE_CART: Scene.ValueType  # 4
 """Beside the cart: what goes with it."""
 SCENE_NEW_ARRIVALS: Scene.ValueType  # 5
-"""Items the shop offers since recently."""
+"""Items that the shop first offered lately."""
 SCENE_PROMOTION: Scene.ValueType  # 6
-"""Items on promotion."""
+"""Items on promotion now."""
 SCENE_CAMPAIGN: Scene.ValueType  # 7
-"""Campaigns or coupons, themselves what is recommended."""
+"""Campaigns and coupons that run now, themselves what is recommended; they are in no other scene."""
 SCENE_SPONSORED: Scene.ValueType  # 8
-"""Paid places, labelled as such."""
+"""Paid places, labelled as such: items with a bid, by bid x probability of a click."""
 Global___Scene: _TypeAlias = Scene  # noqa: Y015
 
 class _EventType:
@@ -298,7 +298,17 @@ class Item(_message.Message):
 
     @_builtins.property
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attribute]:
-        """Named properties ("colour": "red"): at most 64, each name once."""
+        """Named properties ("colour": "red"): at most 64, each name once. These say what the shop does with the item, are no
+        words of it, and count in the scenes (docs/recommend.md):
+          promotion    name of the promotion that the item is on: shown in PROMOTION
+          offer_from, offer_until  when the promotion or the campaign runs, in seconds since 1970-01-01 UTC, both included;
+                       absent: it has always run, it never ends
+          bid          what is paid for a click, .000001 or more, in one currency for all items: shown in SPONSORED
+          boost        the shop's factor on the item's score, .001 or more, bounded by the ranker's setting
+          about        ids of the items that a campaign is about
+        and beside them, which are words as any other: kind, `campaign` or `coupon` for what is shown in CAMPAIGN alone;
+        supplier, whose share of a list can be limited. A number that cannot be read counts as absent.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -687,6 +697,12 @@ class CandidateColumns(_message.Message):
     POPULARITY_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     LEGS_FIELD_NUMBER: _builtins.int
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    PROMOTIONS_FIELD_NUMBER: _builtins.int
+    BID_FIELD_NUMBER: _builtins.int
+    SUPPLIER_FIELD_NUMBER: _builtins.int
+    SUPPLIERS_FIELD_NUMBER: _builtins.int
+    BOOST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def id(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Which items, best first unless the message around says otherwise."""
@@ -747,6 +763,30 @@ class CandidateColumns(_message.Message):
     def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LegScores]:
         """What each leg of the retrieval said."""
 
+    @_builtins.property
+    def promotion(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Index of each into `promotions`. This column and those below have no rows where no candidate has what they tell."""
+
+    @_builtins.property
+    def promotions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The promotions running now that `promotion` counts through, in lower case; empty string for none."""
+
+    @_builtins.property
+    def bid(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What is paid for a click on each; 0 for nothing."""
+
+    @_builtins.property
+    def supplier(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Index of each into `suppliers`."""
+
+    @_builtins.property
+    def suppliers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The suppliers that `supplier` counts through, in lower case; empty string where not known."""
+
+    @_builtins.property
+    def boost(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The shop's factor on the score of each, .001 or more; 1 for none."""
+
     def __init__(
         self,
         *,
@@ -765,10 +805,16 @@ class CandidateColumns(_message.Message):
         popularity: _abc.Iterable[_builtins.float] | None = ...,
         score: _abc.Iterable[_builtins.float] | None = ...,
         legs: _abc.Iterable[Global___LegScores] | None = ...,
+        promotion: _abc.Iterable[_builtins.int] | None = ...,
+        promotions: _abc.Iterable[_builtins.str] | None = ...,
+        bid: _abc.Iterable[_builtins.float] | None = ...,
+        supplier: _abc.Iterable[_builtins.int] | None = ...,
+        suppliers: _abc.Iterable[_builtins.str] | None = ...,
+        boost: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "brands", b"brands", "categories", b"categories", "category", b"category", "created_at", b"created_at", "currencies", b"currencies", "currency", b"currency", "id", b"id", "legs", b"legs", "popularity", b"popularity", "price", b"price", "revision", b"revision", "score", b"score", "stock", b"stock", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bid", b"bid", "boost", b"boost", "brand", b"brand", "brands", b"brands", "categories", b"categories", "category", b"category", "created_at", b"created_at", "currencies", b"currencies", "currency", b"currency", "id", b"id", "legs", b"legs", "popularity", b"popularity", "price", b"price", "promotion", b"promotion", "promotions", b"promotions", "revision", b"revision", "score", b"score", "stock", b"stock", "supplier", b"supplier", "suppliers", b"suppliers", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -211,12 +211,22 @@ def test_exploration_leaves_out_what_was_seen_and_learns_from_clicks(shop: Shop)
 
 
 @pytest.mark.parametrize("scene", [types_pb2.SCENE_PROMOTION, types_pb2.SCENE_CAMPAIGN, types_pb2.SCENE_SPONSORED])
-def test_scenes_without_a_model_get_popular_lists(shop: Shop, scene: int) -> None:
+def test_scenes_of_offers_look_for_what_home_does_and_explore_nothing(shop: Shop, scene: int) -> None:
     met(shop, "Tea-3")
-    answer = ask(shop, context(shop), scene)
-    assert set(lists(answer)) == {"popular_in_segment", "popular_in_categories"}
-    assert not answer.vectors
+    answer, home = ask(shop, context(shop), scene), ask(shop, context(shop))
+    assert (lists(answer), set(vectors(answer))) == (lists(home), set(vectors(home)))
+    assert home.explorations
     assert not answer.explorations
+
+
+def test_a_campaign_is_neither_popular_nor_a_new_item(shop: Shop) -> None:
+    campaign = item("Tea week", "Tea", age_days=1, popularity=99)
+    campaign.attributes.add(name="kind", values=["campaign"])
+    shop.put(campaign, towards(2))
+    shop.refresh()
+    answer = ask(shop, context(shop))
+    assert all("Tea week" not in items for items in lists(answer).values())
+    assert "Tea week" not in {newcomer.item for newcomer in shop.crowd.shelf.newcomers}
 
 
 def test_a_profile_of_another_generation_is_made_anew(shop: Shop) -> None:

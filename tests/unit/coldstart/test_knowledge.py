@@ -81,3 +81,17 @@ def test_the_shared_generation_says_what_its_content_says() -> None:
     topics = knowledge().topics
     assert topics is not None
     assert [topics.of(towards(n)[None])[0].argmax() for n in range(3)] == [0, 1, 2]
+
+
+def test_what_is_about_other_items_lies_in_their_middle(tmp_path: Path) -> None:
+    read = Knowledge.of(bundle(tmp_path)).behaviour
+    assert read is not None
+    one, two = read.vectors[0], read.of("unheard of", np.ones(6, np.float32))
+    known = next(iter(read.rows))
+    assert two is not None
+    middle = (one + two) / 2
+    found = read.of("campaign", np.zeros(6, np.float32), {known: None, "unheard of": np.ones(6, np.float32)})
+    assert found == pytest.approx(middle / np.linalg.norm(middle), abs=1e-6)
+    # What nobody knows of leaves the campaign's own words.
+    alone = read.of("campaign", np.ones(6, np.float32), {"gone": None})
+    assert alone == pytest.approx(read.of("unheard of", np.ones(6, np.float32)))

@@ -44,6 +44,8 @@ def candidates() -> types_pb2.CandidateColumns:
         categories=["", "Home", "Home > Lamps"],
         created_at=[int(NOW) - 3650 * DAY, int(NOW), int(NOW) + DAY],
         popularity=[1000.0, 0.0, 10.0],
+        promotion=[0, 1, 0],
+        promotions=["", "spring"],
         legs=[
             types_pb2.LegScores(leg="words", score=[5.0, NAN, 2.0]),
             types_pb2.LegScores(leg="meaning", score=[0.5, 0.25, NAN]),
@@ -88,6 +90,7 @@ def test_each_says_what_it_is_named_for() -> None:
     assert made["turned_down"] == [0, 1, 0]
     assert made["seen"] == [0, 1, 0]
     assert made["in_cart"] == [0, 0, 1]
+    assert made["promotion"] == [0, 1, 0]
     assert made["scene_search"] == [1, 1, 1]
     assert sum(sum(made[name]) for name in FEATURES if name.startswith("scene_")) == 3
 
@@ -111,8 +114,8 @@ def test_what_was_bought_after_it_was_waved_away_is_not_turned_down() -> None:
 def test_a_candidate_has_the_same_features_in_any_company(order: list[int], cut: int) -> None:
     whole, affinity = candidates(), np.array([0.5, NAN, -0.5])
     kept = list(order)[:cut]
-    part = types_pb2.CandidateColumns(brands=whole.brands, categories=whole.categories)
-    for name in ("id", "price", "brand", "category", "created_at", "popularity"):
+    part = types_pb2.CandidateColumns(brands=whole.brands, categories=whole.categories, promotions=whole.promotions)
+    for name in ("id", "price", "brand", "category", "created_at", "popularity", "promotion"):
         getattr(part, name).extend(getattr(whole, name)[row] for row in kept)
     for leg in whole.legs:
         part.legs.add(leg=leg.leg, score=[leg.score[row] for row in kept])

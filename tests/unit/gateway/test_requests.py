@@ -4,8 +4,6 @@ import pytest
 
 from services.domain.checks import Invalid
 from services.gateway import requests
-from souk import filters
-from souk.retriever.v1 import retriever_pb2
 from souk.shop.v1 import shop_pb2
 from souk.types.v1 import types_pb2
 
@@ -40,11 +38,8 @@ def test_a_scene_must_be_one_that_is_recommended_for() -> None:
     requests.check_recommend(shop_pb2.RecommendRequest(scene=types_pb2.SCENE_HOME))
 
 
-def test_the_shop_never_shows_hidden_items_whatever_the_filter() -> None:
-    user = filters.brand("Acme")
-    nodes = requests.allowed(user, out_of_stock=False).all.filters
-    assert nodes[0] == user
-    assert retriever_pb2.Filter(visible=True) in nodes
-    assert retriever_pb2.Filter(in_stock=True) in nodes
-    assert retriever_pb2.Filter(in_stock=True) not in requests.allowed(user, out_of_stock=True).all.filters
-    assert len(requests.allowed(retriever_pb2.Filter(), out_of_stock=False).all.filters) == 2
+def test_brands_beyond_a_limit_are_refused_by_name() -> None:
+    with pytest.raises(Invalid, match="k: 51; it must be 0 to 50"):
+        requests.check_brands(shop_pb2.RecommendBrandsRequest(k=51))
+    with pytest.raises(Invalid, match="shopper_id: 129 bytes"):
+        requests.check_brands(shop_pb2.RecommendBrandsRequest(shopper_id="s" * 129))

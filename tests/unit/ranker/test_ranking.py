@@ -28,7 +28,7 @@ from tests.unit.ranker import tiny
 from tests.unit.ranker.retriever import ArrayRetriever, serving
 
 VIEW, CART, BOUGHT = types_pb2.EVENT_TYPE_VIEW, types_pb2.EVENT_TYPE_CART, types_pb2.EVENT_TYPE_PURCHASE
-SPONSORED = types_pb2.SCENE_SPONSORED  # In order of score alone.
+SPONSORED = types_pb2.SCENE_SPONSORED  # In order of score alone, where all bid 1.
 MANY = [f"i{n}" for n in range(100, 140)]
 
 
@@ -63,7 +63,7 @@ async def ranking(retriever: ArrayRetriever, tmp_path: Path, monkeypatch: pytest
         stub = retriever_pb2_grpc.RetrieverStub(channel)
         vectors = ItemVectors(stub, manifest.space_version, manifest.dim, RankerSettings(vector_seconds=5))
         model = CountingModel(bundle.path, manifest, "CPUExecutionProvider")
-        ranking = Ranking(bundle.generation, manifest, model, vectors, vectors.close, workers, 100)
+        ranking = Ranking(bundle.generation, manifest, model, vectors, vectors.close, workers, RankerSettings())
         yield ranking
         await ranking.close()
     workers.shutdown()
@@ -247,3 +247,37 @@ async def test_a_contribution_is_what_the_score_loses_without(ranking: Ranking) 
     (reason,) = response.reasons[0].reasons
     np.testing.assert_allclose(reason.contribution, response.score[0] - usual, rtol=1e-4)
     assert not response.reasons[1].reasons
+
+
+async def test_paid_places_go_by_bid_times_probability(ranking: Ranking) -> None:
+    popularity = [1.0, 500.0, 20.0, 900.0]
+    columns = tiny.candidates("i1", "i2", "i3", "i4", popularity=popularity, bid=[9.0, 0.5, 1.0, 0.0])
+    even = by_id(await rank(ranking, columns, scene=types_pb2.SCENE_HOME), columns)
+    paid = by_id(await rank(ranking, columns), columns)
+    assert list(paid) == ["i1", "i3", "i2"]  # Nobody bids for i4.
+    for item_id, bid in (("i1", 9.0), ("i2", 0.5), ("i3", 1.0)):
+        # The probability stays what it was; the score is what a showing is worth.
+        assert paid[item_id][1:] == even[item_id][1:]
+        assert paid[item_id][0] == pytest.approx(bid * even[item_id][0], rel=1e-5)
+    columns.ClearField("bid")
+    assert not (await rank(ranking, columns, explain=True)).order
+
+
+async def test_a_boost_counts_within_its_bounds_and_is_told(ranking: Ranking) -> None:
+    columns = tiny.candidates("i1", "i2", "i3", boost=[1.0, 9.0, 0.8])
+    response = await rank(ranking, columns, scene=types_pb2.SCENE_HOME, explain=True)
+    assert list(response.order) == [1, 0, 2]
+    top, plain, down = response.score
+    assert [top / plain, down / plain] == pytest.approx([1.5, 0.8])
+    assert [reason.text for reason in response.reasons[0].reasons] == ["picked by the shop"]
+    assert response.reasons[0].reasons[0].contribution == pytest.approx(top - plain)
+
+
+async def test_in_promotion_the_promotion_is_always_a_reason(ranking: Ranking) -> None:
+    columns = tiny.candidates("i1", "i2", promotion=[1, 0], promotions=["spring", "mug week"])
+    told = await rank(ranking, columns, scene=types_pb2.SCENE_PROMOTION, explain=True)
+    subjects = {columns.id[row]: reasons.reasons[-1] for row, reasons in zip(told.order, told.reasons, strict=True)}
+    assert {name: reason.text for name, reason in subjects.items()} == dict.fromkeys(("i1", "i2"), "on promotion:")
+    assert {name: reason.subject for name, reason in subjects.items()} == {"i1": "mug week", "i2": "spring"}
+    elsewhere = await rank(ranking, columns, scene=types_pb2.SCENE_HOME, explain=True)
+    assert not any(reasons.reasons for reasons in elsewhere.reasons)  # These heads do not care for promotions.

@@ -27,7 +27,7 @@ def ranked(*events: tuple[str, types_pb2.EventType.ValueType], vectors: Float32)
 def test_an_item_without_a_vector_is_not_said_to_be_near_anything() -> None:
     rows = np.zeros((2, len(FEATURES)), np.float32)
     rows[0, AFFINITY], rows[1, MISSING], rows[1, POPULARITY] = 0.5, 1, 5
-    (one, other) = explain([0, 1], rows, score, ranked(vectors=np.zeros((0, tiny.DIM), np.float32)))
+    (one, other) = explain([0, 1], rows, score, np.ones(2), ranked(vectors=np.zeros((0, tiny.DIM), np.float32)))
     assert not one.reasons
     assert [reason.text for reason in other.reasons] == ["popular"]
 
@@ -60,7 +60,7 @@ def test_no_more_than_four_reasons_are_told_strongest_first() -> None:
         totals: NDArray[np.float64] = features.sum(axis=1, dtype=np.float64)
         return totals
 
-    (reasons, _) = explain([0, 1], rows, total, ranked(vectors=np.zeros((0, tiny.DIM), np.float32)))
+    (reasons, _) = explain([0, 1], rows, total, np.ones(2), ranked(vectors=np.zeros((0, tiny.DIM), np.float32)))
     assert [reason.text for reason in reasons.reasons] == [
         "priced as you choose",
         "new",

@@ -150,7 +150,7 @@ async def test_a_ranker_and_a_reranker_share_the_score_of_a_shopper(tmp_path: Pa
     vectors = ItemVectors(nowhere, manifest.space_version, manifest.dim, RankerSettings())
     workers = threads.pool("test", 1)
     model = Model(bundle.path, manifest, "CPUExecutionProvider")
-    ranking = Ranking("g", manifest, model, vectors, vectors.close, workers, 10, reader)
+    ranking = Ranking("g", manifest, model, vectors, vectors.close, workers, RankerSettings(), reader)
     asked = request("blue mug", "green mug", "red mug")
     asked.context.CopyFrom(coldstart_pb2.ShopperContext(shopper_id="s", stage=types_pb2.STAGE_WARM))
     plain = ranker_pb2.RankRequest()

@@ -155,6 +155,7 @@ def candidates(*ids: str, **columns: Any) -> types_pb2.CandidateColumns:
         "created_at": [int(NOW) - 10_000_000] * n,
         "popularity": [1.0] * n,
         "score": [1.0] * n,
+        "bid": [1.0] * n,
     }
     return types_pb2.CandidateColumns(**given | columns)
 

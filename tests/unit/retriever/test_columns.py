@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from services.retriever.columns import NOBODY, Columns, number_of, pack_texts, unpack_texts
+from services.domain.offers import number_of
+from services.retriever.columns import NOBODY, Columns, pack_texts, unpack_texts
 from services.retriever.filters import passing
 from souk.retriever.v1 import retriever_pb2
 from tests.unit.retriever.items import make_item

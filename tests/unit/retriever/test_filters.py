@@ -59,7 +59,8 @@ def time_range(first: int, last: int) -> retriever_pb2.TimeRange:
 
 @st.composite
 def leaves(draw: st.DrawFn) -> Filter:
-    kind = draw(st.sampled_from(["brand", "category", "price", "in_stock", "visible", "any_of", "range", "created_at"]))
+    kinds = ["brand", "category", "price", "in_stock", "visible", "any_of", "range", "present", "created_at"]
+    kind = draw(st.sampled_from(kinds))
     match kind:
         case "brand":
             values = draw(st.lists(st.sampled_from([*BRANDS, "zËNITH", "nobody"]), min_size=1, max_size=3))
@@ -82,6 +83,9 @@ def leaves(draw: st.DrawFn) -> Filter:
                 name=draw(st.sampled_from([*NAMES, "weight"])), any_of=retriever_pb2.StringList(values=values)
             )
             return Filter(attribute=attribute)
+        case "present":
+            name = draw(st.sampled_from([*NAMES, "weight"]))
+            return Filter(attribute=retriever_pb2.AttributeFilter(name=name, present=draw(st.booleans())))
         case "range":
             limits = retriever_pb2.NumberRange(**ends(draw, [0.0, 7.0, 12.5]))
             return Filter(
@@ -138,6 +142,8 @@ def passes(node: Filter, item: types_pb2.Item) -> bool:
             held = [v for a in item.attributes if a.name.casefold() == value.name.casefold() for v in a.values]
             if value.WhichOneof("condition") == "any_of":
                 return bool({v.casefold() for v in held} & {v.casefold() for v in value.any_of.values})
+            if value.WhichOneof("condition") == "present":
+                return value.present is bool(held)
             numbers = [float(v) for v in held if v in ("7", "12.5")]
             limits = value.range
             return any(
@@ -245,7 +251,7 @@ def all_of(*nodes: Filter) -> Filter:
         ),
         (
             Filter(attribute=retriever_pb2.AttributeFilter(name="x")),
-            "filter.attribute: says no condition; set any_of or range",
+            "filter.attribute: says no condition; set any_of, range or present",
         ),
         (
             Filter(

@@ -22,6 +22,10 @@ def item(number: int) -> types_pb2.Item:
     if number % 4:
         made.price = 5.0 * number
     made.created_at.seconds = number * 86_400
+    if number in (2, 5, 6):
+        made.attributes.add(name="promotion", values=["Spring"])
+        # At the moment of the test, 100 hours, that of 5 runs and that of 6 is over.
+        made.attributes.add(name="offer_until", values=[str(99 * 3600 if number == 6 else 100 * 3600)])
     return made
 
 
@@ -77,6 +81,8 @@ def test_the_same_numbers_as_serving(situations: Situations) -> None:
         categories=facts.categories,
         created_at=[number * 86_400 for number in range(10)],
         popularity=situations.popularity,
+        promotion=[1 if number in (2, 5) else 0 for number in range(10)],
+        promotions=["", "spring"],
         legs=[types_pb2.LegScores(leg=name, score=legs[name]) for name in ("together", "profile", "like")],
     )
     theirs = features(context, "", types_pb2.SCENE_HOME, columns, affinity, now)
