@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,13 +29,16 @@ def search(
 ) -> None:
     """Choose how searches are scored: BM25F, its share and the fusion, by cross-validation over the queries.
 
-    Runs the real processes on a catalogue of their own under .souk/evaluate, which is kept for the next time.
+    Runs the real processes on a catalogue of their own under .souk/evaluate, which is kept for the next time. Killed
+    and run again with the same arguments it goes on at the query where it was.
     """
     from training.evaluate.judged import read_dataset
     from training.evaluate.metrics import RULES
     from training.evaluate.stack import Stack
     from training.train_cli import refusals
+    from training.tune.kept import Kept
     from training.tune.search import tune_search
+    from training.tune.trials import draw_bm25f, draw_trials
 
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -42,16 +46,23 @@ def search(
         if out.exists():
             raise FileExistsError(f"{out}: exists already; name a new file with --out")
         judged = read_dataset(data)
-        with Stack(judged.items, bundle) as stack, Progress(*columns, console=Console(stderr=True)) as progress:
+        bm25f, ways = draw_bm25f(trials, seed), draw_trials(trials, seed)
+        stack = Stack(judged.items, bundle)
+        # The name of its home tells which items there are.
+        made_of = [stack.bundle.generation, stack.home.name, judged.grades]
+        drawn = [[asdict(one) for one in bm25f], [asdict(one) for one in ways]]
+        kept = Kept(out.with_name(f".{out.name}.queries.jsonl"), [*made_of, *drawn])
+        with stack, Progress(*columns, console=Console(stderr=True)) as progress:
             stack.fill(progress)
             task = progress.add_task("searches", total=trials * len(judged.grades))
             ids = [item.id for item in judged.items]
-            tuned = tune_search(stack.client, ids, judged.grades, trials, seed, lambda: progress.advance(task))
+            told = partial(progress.advance, task)
+            tuned = tune_search(stack.client, ids, judged.grades, bm25f, ways, kept, told)
         chosen_by = out.with_suffix(".cv.json")
         said = {"data": judged.name, "generation": stack.bundle.generation, "seed": seed, **tuned.to_json()}
-        out.parent.mkdir(parents=True, exist_ok=True)
         chosen_by.write_text(json.dumps(said, indent=1) + "\n")
         out.write_text(json.dumps(asdict(tuned.manifest), indent=1) + "\n")
+        kept.remove()
     table = Table("nDCG@10", *RULES, box=None)
     for name, chosen in (("bm25", tuned.bm25), ("hybrid", tuned.hybrid)):
         table.add_row(f"{name}, chosen on other folds", *(f"{mean:.3f}" for mean in chosen.reached.mean(axis=0)))

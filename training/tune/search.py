@@ -15,7 +15,8 @@ from training.evaluate.bootstrap import paired_bootstrap
 from training.evaluate.metrics import RULES, condensed_ndcg, ndcg
 from training.tune.folds import FOLDS, fold_of, query_key
 from training.tune.fusion import CANDIDATES, DEPTH, Leg, fuse
-from training.tune.trials import Trial, draw_bm25f, draw_trials
+from training.tune.kept import Kept
+from training.tune.trials import Trial
 
 _SECONDS = 30.0
 _VECTORS_AT_ONCE = 1000
@@ -73,35 +74,55 @@ def tune_search(
     shop: SyncClient,
     items: Sequence[str],
     grades: Mapping[str, Mapping[str, int]],
-    count: int,
-    seed: int,
-    told: Callable[[], None],
+    bm25f: list[Bm25f],
+    trials: list[Trial],
+    kept: Kept,
+    told: Callable[[int], None],
 ) -> Tuned:
-    """Tries `count` ways of scoring by words alone and as many by words and vectors, on the shop that runs.
+    """Tries ways of scoring by words alone and as many by words and vectors, on the shop that runs.
 
-    items: the ids it holds. grades: by item for every query. `told` is called after each search for words, `count`
-    times the queries in all. Raises ValueError where a fold has no query, and grpc.aio.AioRpcError.
+    items: the ids it holds. grades: by item for every query. kept: queries that it holds are not asked again. `told` is
+    told of so many further searches for words, as many a query as there are trials. Raises ValueError where a fold has
+    no query, and grpc.aio.AioRpcError.
     """
     queries = list(grades)
     folds = np.array([fold_of(query) for query in queries])
     if len(set(folds.tolist())) < FOLDS:
         raise ValueError(f"judgements: {len(queries)} queries; too few for {FOLDS} folds with one each")
     place = {item_id: i for i, item_id in enumerate(items)}
-    bm25f, trials = draw_bm25f(count, seed), draw_trials(count, seed)
-    alone = np.empty((count, len(queries), len(RULES)))
-    together = np.empty_like(alone)
-    for row, query in enumerate(queries):
-        words = []
-        for parameters in bm25f:
-            words.append(_words(shop, query, parameters, place))
-            told()
-        meaning = _meaning(shop, query, items, place, words)
-        for number, leg in enumerate(words):
-            alone[number, row] = _reached(leg.items[:CANDIDATES], items, grades[query])
-        for number, trial in enumerate(trials):
-            fused = fuse(words[trial.words], meaning, trial.words_weight, trial.fusion)
-            together[number, row] = _reached(fused, items, grades[query])
+    rows = []
+    for query in queries:
+        row = kept.of(query)
+        if row is None:
+            row = _asked(shop, query, items, place, grades[query], bm25f, trials, told)
+            kept.add(query, row)
+        else:
+            told(len(bm25f))
+        rows.append(row)
+    # (queries, 2, trials, rules) -> (2, trials, queries, rules)
+    alone, together = np.stack(rows).transpose(1, 2, 0, 3)
     return Tuned(queries, bm25f, trials, choose(alone, folds), choose(together, folds))
+
+
+def _asked(
+    shop: SyncClient,
+    query: str,
+    items: Sequence[str],
+    place: Mapping[str, int],
+    grades: Mapping[str, int],
+    bm25f: Sequence[Bm25f],
+    trials: Sequence[Trial],
+    told: Callable[[int], None],
+) -> NDArray[np.float64]:
+    """What the query reaches by words alone and by words and vectors: float64 (2, trials, 2)."""
+    words = []
+    for parameters in bm25f:
+        words.append(_words(shop, query, parameters, place))
+        told(1)
+    meaning = _meaning(shop, query, items, place, words)
+    alone = [_reached(leg.items[:CANDIDATES], items, grades) for leg in words]
+    fused = [fuse(words[trial.words], meaning, trial.words_weight, trial.fusion) for trial in trials]
+    return np.array([alone, [_reached(found, items, grades) for found in fused]])
 
 
 def choose(reached: NDArray[np.float64], folds: NDArray[np.int64]) -> Chosen:
