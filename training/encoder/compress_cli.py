@@ -16,11 +16,12 @@ def prune(
     dataset: Annotated[Path, _DATASET],
     model: Annotated[Path, typer.Option(help="Directory of a mean-pooled BERT.")],
     out: Annotated[Path, typer.Option(help="New directory for what is left of it.")],
-    layers: Annotated[int, typer.Option(help="To be left.")],
+    layers: Annotated[int | None, typer.Option(help="To be left. Default: all.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Of attention, to be left in each layer. Default: all.")] = None,
     texts: Annotated[int, typer.Option(help="Items to look at.", min=1)] = 64,
     seed: Annotated[int, typer.Option(help="Of the items drawn.", min=0)] = 7,
 ) -> None:
-    """Leave out the layers of an encoder that its vectors miss least."""
+    """Leave out the layers and attention heads of an encoder that its vectors miss least."""
     console = Console()
     from training.train_cli import refusals
 
@@ -31,12 +32,12 @@ def prune(
         if out.exists():
             raise FileExistsError(f"{out}: exists already; name a new directory with --out")
         with console.status("looking"):
-            pruned = pruning.prune(
-                load(model), layers, _texts(dataset, texts, seed), _TOKENS, lambda what: console.print(what)
-            )
-        save(pruned.model, out, {"command": "prune", "layers": pruned.layers, "cosine": pruned.cosine})
-    kept = ", ".join(map(str, pruned.layers))
-    console.print(f"layers {kept} are left, mean cosine {pruned.cosine:.4f} -> {out}", soft_wrap=True, highlight=False)
+            looked_at = _texts(dataset, texts, seed)
+            pruned = pruning.prune(load(model), layers, heads, looked_at, _TOKENS, lambda what: console.print(what))
+        facts = {"command": "prune", "layers": pruned.layers, "heads": pruned.heads, "cosine": pruned.cosine}
+        save(pruned.model, out, facts)
+    kept = f"layers {', '.join(map(str, pruned.layers))}" + (f" with {heads} heads each" if heads else "")
+    console.print(f"{kept} are left, mean cosine {pruned.cosine:.4f} -> {out}", soft_wrap=True, highlight=False)
     console.print(
         f"next: python -m training encoder distil --dataset {dataset} --model {model} --student {out} --out NEW_MODEL",
         soft_wrap=True,

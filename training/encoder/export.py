@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from services.domain.text import TextTemplate
 from training.encoder.adapters import add_bottlenecks, bottleneck_width
+from training.encoder.attention import keep_heads, kept_heads
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card, ExportError
 from training.encoder.gates import Gates, measure
 from training.encoder.scripts import covered_scripts
@@ -109,10 +110,13 @@ def read_model(model_dir: Path) -> tuple[SentenceEncoder, Tokenizer, int]:
     pooling = _json(model_dir / "1_Pooling" / "config.json")
     if pooling and not pooling.get("pooling_mode_mean_tokens", False):
         raise ExportError(f"{model_dir}: not pooled by the mean of its tokens, the only pooling that can be exported")
-    width = bottleneck_width(config)
-    if width:
+    heads, width = kept_heads(config), bottleneck_width(config)
+    if heads or width:
         model = AutoModel.from_config(config, dtype=torch.float32, add_pooling_layer=False)
-        add_bottlenecks(model, width)
+        if heads:
+            keep_heads(model, [range(heads)] * config.num_hidden_layers)
+        if width:
+            add_bottlenecks(model, width)
         model.load_state_dict(load_file(model_dir / "model.safetensors"))
     else:
         model = AutoModel.from_pretrained(

@@ -1,9 +1,11 @@
 """Smaller encoders: a student, fewer layers, fewer bits, and the gate that refuses what lost too much."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from tokenizers import Tokenizer
@@ -16,6 +18,8 @@ from tests.unit.training.encoder import tiny
 from training.bundle.bundle import AssembleError, assemble
 from training.content import Encoder
 from training.encoder import quantise as rounding
+from training.encoder.adapters import add_bottlenecks
+from training.encoder.attention import keep_heads
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card, ExportError
 from training.encoder.cli import app
 from training.encoder.config import ConfigError
@@ -131,11 +135,52 @@ def test_the_layer_that_is_missed_least_is_left_out(shop: Path) -> None:
     for product in (idle.attention.output.dense, idle.output.dense):
         product.weight.data.zero_()
         product.bias.data.zero_()
-    pruned = prune(model, 1, texts(shop)[:10], 16, lambda what: None)
+    pruned = prune(model, 1, None, texts(shop)[:10], 16, lambda what: None)
     assert pruned.layers == [0]
     assert pruned.cosine > 0.999
-    with pytest.raises(ConfigError, match="layers: must be from 1 to 1"):
-        prune(model, 2, texts(shop)[:10], 16, lambda what: None)
+
+
+def test_heads_that_are_missed_least_are_left_out_of_what_is_served(shop: Path, tmp_path: Path) -> None:
+    model, read = tiny.model(heads=4), texts(shop)[:10]
+    for layer in model.module.model.encoder.layer:
+        # All heads say something, and the second and the last of each layer more than the others.
+        layer.attention.self.value.weight.data *= 8
+        for number in (0, 2):
+            layer.attention.output.dense.weight.data[:, 8 * number : 8 * number + 8] *= 0.1
+    pruned = prune(model, None, 2, read, 16, lambda what: None)
+    assert (pruned.layers, pruned.heads) == ([0, 1], [[1, 3], [1, 3]])
+    others = deepcopy(model)
+    keep_heads(others.module.model, [[0, 2], [0, 2]])
+    original = encode(model, read, 16)
+    assert pruned.cosine == pytest.approx(cosine(encode(pruned.model, read, 16), original), abs=1e-6)
+    assert 1 - pruned.cosine < (1 - cosine(encode(others, read, 16), original)) / 3
+
+    save(pruned.model, tmp_path / "pruned", {})
+    assert np.allclose(encode(load(tmp_path / "pruned"), read), encode(pruned.model, read), atol=1e-6)
+    # The gate of the export holds it to the pruned model; fewer weights by the heads'.
+    export(tmp_path / "pruned", tmp_path / "onnx", TextTemplate(), lambda what: None)
+    assert weights_of(shop / "exported" / MODEL) - weights_of(tmp_path / "onnx" / MODEL) == 2 * 4 * 32 * 16
+    # And it learns as any other.
+    assert student_of(load(tmp_path / "pruned"), 1).module.model.config.num_hidden_layers == 1
+
+
+def weights_of(model: Path) -> int:
+    """How many the matrices of an ONNX file hold; equal vectors are written once."""
+    return sum(int(np.prod(one.dims)) for one in onnx.load(model).graph.initializer if len(one.dims) == 2)
+
+
+def test_only_fewer_layers_and_heads_can_be_left(shop: Path) -> None:
+    model = tiny.model()
+    for layers, heads, problem in (
+        (None, None, "layers, heads: one of them must be given"),
+        (2, None, "layers: must be from 1 to 1, fewer than the model's 2, not 2"),
+        (1, 2, "heads: must be from 1 to 1, fewer than the model's 2, not 2"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            prune(model, layers, heads, texts(shop)[:10], 16, lambda what: None)
+    add_bottlenecks(model.module.model, 4)
+    with pytest.raises(ConfigError, match="heads: the model has bottlenecks"):
+        prune(model, None, 1, texts(shop)[:10], 16, lambda what: None)
 
 
 @pytest.mark.parametrize("mode", rounding.MODES)

@@ -33,11 +33,11 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def model(seed: int = 1, dropout: float = 0.0) -> Model:
+def model(seed: int = 1, dropout: float = 0.0, heads: int = 2) -> Model:
     """A BERT of two layers of 32 with random weights; 32 tokens."""
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=tokenizer().get_vocab_size(), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=tokenizer().get_vocab_size(), hidden_size=32, num_hidden_layers=2, num_attention_heads=heads,
         intermediate_size=64, max_position_embeddings=32, hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )  # fmt: skip
