@@ -1,9 +1,10 @@
 """`python -m training train`: the ranker and the topics on the command line."""
 
+import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,53 +29,90 @@ def train() -> None:
 
 @app.command("ranker")
 def ranker_command(
-    dataset: Annotated[Path, _DATASET],
-    bundle: Annotated[Path, _BUNDLE],
     out: Annotated[Path, typer.Option(help="New directory for the ranker.")],
+    dataset: Annotated[Path | None, _DATASET] = None,
+    bundle: Annotated[Path | None, _BUNDLE] = None,
+    sequences: Annotated[
+        Path | None, typer.Option(help="Instead of a dataset: lines of a shopper's id, then item ids in order.")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="With --sequences: CSV of id, title, brand, price, categories.")
+    ] = None,
+    attributes: Annotated[
+        Path | None, typer.Option(help="With --sequences: JSON of item id to a list of attributes.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML with settings of training.ranker.config.")] = None,
     minutes: Annotated[float | None, typer.Option(help="The whole training takes no longer.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the weights, the samples and the numbering.")] = None,
     cache: Annotated[Path, _CACHE] = Path(".souk/content"),
+    as_json: Annotated[bool, typer.Option("--json", help="With --sequences: the measures as JSON.")] = False,
 ) -> None:
-    """Train the ranker on a log. Killed and run again with the same arguments it goes on where it was."""
-    started = time.monotonic()
-    with refusals():
-        from training.content import Encoder
-        from training.data.canonical import open_dataset
-        from training.ranker.answers import read_answers
-        from training.ranker.config import read_config
-        from training.ranker.export import export_ranker
-        from training.ranker.log import read_log
-        from training.ranker.pipeline import CONTENT, Shop, fit_ranker, working_seconds
+    """Train the ranker on a log (--dataset and --bundle) or on plain sequences (--sequences).
 
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        if out.exists():
-            raise FileExistsError(f"{out}: exists already; name a new directory with --out")
-        settings = read_config(config, minutes=minutes, seed=seed)
-        encoder = Encoder.open(bundle)
-        data = open_dataset(dataset)
-        checkpoints = out.parent / f".{out.name}.checkpoints"
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        with _progress() as progress:
-            log = read_log(data, data.events(), settings.seed)
-            told = _Task(progress, "content vectors")
-            until = started + CONTENT * working_seconds(settings)
-            answers = read_answers(data, log) if log.has_time else None
-            shop = Shop.of(log, read_items(dataset), encoder, cache, told, until, answers)
-            epochs = _Task(progress, "Transformer, epochs")
-            fitted = fit_ranker(
-                shop,
-                settings,
-                started,
-                checkpoints,
-                lambda what: progress.console.print(f"{time.monotonic() - started:5.0f} s  {what}", highlight=False),
-                lambda epoch: epochs.epoch(epoch, settings.epochs),
-            )
-            progress.console.print(f"{time.monotonic() - started:5.0f} s  ONNX and its gates", highlight=False)
-            card = export_ranker(
-                fitted.trained, fitted.heads, log.item_ids, encoder.manifest.space_version, fitted.metrics, out
-            )
-        shutil.rmtree(checkpoints)
+    Killed and run again with the same arguments it goes on where it was.
+    """
+    with refusals():
+        if (dataset is None) == (sequences is None):
+            raise ValueError("give exactly one of --dataset and --sequences")
+        if sequences is not None:
+            log_only = {"--bundle": bundle, "--config": config, "--minutes": minutes}
+            if given := [name for name, value in log_only.items() if value is not None]:
+                raise ValueError(f"{', '.join(given)}: goes with --dataset, not with --sequences")
+            return _train_on_sequences(sequences, items, attributes, out, 7 if seed is None else seed, cache, as_json)
+        sequences_only = {"--items": items, "--attributes": attributes, "--json": as_json or None}
+        if given := [name for name, value in sequences_only.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)}: goes with --sequences, not with --dataset")
+        if dataset is None or bundle is None:
+            raise ValueError("--bundle: is missing; --dataset needs the encoder of the content space")
+        _train_on_log(dataset, bundle, out, config, minutes, seed, cache)
+
+
+def _train_on_log(
+    dataset: Path,
+    bundle: Path,
+    out: Path,
+    config: Path | None,
+    minutes: float | None,
+    seed: int | None,
+    cache: Path,
+) -> None:
+    started = time.monotonic()
+    from training.content import Encoder
+    from training.data.canonical import open_dataset
+    from training.ranker.answers import read_answers
+    from training.ranker.config import read_config
+    from training.ranker.export import export_ranker
+    from training.ranker.log import read_log
+    from training.ranker.pipeline import CONTENT, Shop, fit_ranker, working_seconds
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    if out.exists():
+        raise FileExistsError(f"{out}: exists already; name a new directory with --out")
+    settings = read_config(config, minutes=minutes, seed=seed)
+    encoder = Encoder.open(bundle)
+    data = open_dataset(dataset)
+    checkpoints = out.parent / f".{out.name}.checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    with _progress() as progress:
+        log = read_log(data, data.events(), settings.seed)
+        told = _Task(progress, "content vectors")
+        until = started + CONTENT * working_seconds(settings)
+        answers = read_answers(data, log) if log.has_time else None
+        shop = Shop.of(log, read_items(dataset), encoder, cache, told, until, answers)
+        epochs = _Task(progress, "Transformer, epochs")
+        fitted = fit_ranker(
+            shop,
+            settings,
+            started,
+            checkpoints,
+            lambda what: progress.console.print(f"{time.monotonic() - started:5.0f} s  {what}", highlight=False),
+            lambda epoch: epochs.epoch(epoch, settings.epochs),
+        )
+        progress.console.print(f"{time.monotonic() - started:5.0f} s  ONNX and its gates", highlight=False)
+        card = export_ranker(
+            fitted.trained, fitted.heads, log.item_ids, encoder.manifest.space_version, fitted.metrics, out
+        )
+    shutil.rmtree(checkpoints)
     _tell_metrics(card.metrics)
     console.print(
         f"{len(fitted.trained.known):,} items known, behaviour space {card.manifest.space_version[:12]}, "
@@ -83,6 +121,73 @@ def ranker_command(
         highlight=False,
     )
     console.print(f"next: python -m training bundle --encoder {bundle} --ranker {out} --out NEW_BUNDLE", soft_wrap=True)
+
+
+def _train_on_sequences(
+    sequences: Path, items: Path | None, attributes: Path | None, out: Path, seed: int, cache: Path, as_json: bool
+) -> None:
+    from training.ranker.sequences import files
+    from training.ranker.sequences.config import fitted
+    from training.ranker.sequences.pipeline import facts_of, fit
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    started = time.monotonic()
+    if out.exists():
+        raise FileExistsError(f"{out}: exists already; name a new directory with --out")
+    told = Console(stderr=True) if as_json else console
+    read = files.read_sequences(sequences, seed)
+    table = {} if items is None else files.read_items(items)
+    known = {item: files.attributes_of(row) for item, row in table.items()}
+    if attributes is not None:
+        for item, found in files.read_attributes(attributes).items():
+            known[item] = [*known.get(item, ()), *found]
+    settings = fitted(read, seed)
+    checkpoint = out.parent / f".{out.name}.checkpoints" / "sequences.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    with _progress(told) as progress:
+
+        def step(what: str) -> None:
+            progress.console.print(f"{time.monotonic() - started:5.0f} s  {what}", highlight=False)
+
+        step(f"{read.shoppers:,} shoppers, {len(read.item_ids):,} items, {len(read.item):,} events")
+        content = None
+        if items is not None:
+            met = {item: table[item] for item in read.item_ids if item in table}
+            step(f"{len(met):,} of the items are in {items}")
+            vectors = _default_encoder(cache, step).items(list(met.values()), cache, _Task(progress, "content vectors"))
+            content = dict(zip(met, vectors, strict=True))
+        epochs = _Task(progress, "epochs")
+        facts = facts_of(read.item_ids, content, known or None)
+        report = fit(read, facts, settings, out, checkpoint, step, lambda one: epochs.epoch(one, settings.epochs))
+    shutil.rmtree(checkpoint.parent)
+    if as_json:
+        print(json.dumps(report.to_json()))
+        return
+    rows = {"this ranker": {"test": report.test, "validation": report.validation}, **report.baselines}
+    shown = Table("", *(f"{part} {name}" for part in ("test", "validation") for name in ("hr@10", "ndcg@10")))
+    for name, parts in rows.items():
+        cells = (parts[part][measure] for part in ("test", "validation") for measure in ("hr@10", "ndcg@10"))
+        shown.add_row(name, *(f"{cell:.4f}" for cell in cells))
+    console.print(shown)
+    console.print(f"{report.seconds:.0f} s -> {out}", soft_wrap=True, highlight=False)
+    console.print(
+        "next: the same with other seeds; a ranker that a shop serves comes from its log: "
+        "python -m training train ranker --dataset DATASET --bundle BUNDLE --out NEW",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _default_encoder(cache: Path, step: Callable[[str], None]) -> Any:
+    """The encoder that `encoder export` makes, made once beside the vectors."""
+    from services.domain.text import TextTemplate
+    from training.content import Encoder
+    from training.encoder.export import default_model, export
+
+    path = cache / "encoder"
+    if not path.exists():
+        export(default_model(), path, TextTemplate(), lambda what: step(f"encoder: {what}"))
+    return Encoder.open(path)
 
 
 @app.command("coldstart")
@@ -167,9 +272,9 @@ def read_items(dataset: Path) -> list[Any]:
     return list(rows(dataset))
 
 
-def _progress() -> Progress:
+def _progress(told: Console = console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=told)
 
 
 class _Task:

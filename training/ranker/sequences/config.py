@@ -1,0 +1,59 @@
+"""Every number of the training on sequences; what should follow the data follows them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from training.ranker.sequences.files import Sequences
+
+_LONGEST = 200
+# As SASRec (Kang and McAuley 2018) found: 0.5 where items are met rarely, 0.2 where often.
+_RARE, _OFTEN = 30, 150
+_PLACES_IN_ALL = 10_000_000
+_STEPS_AN_EPOCH = 80
+
+
+@dataclass(frozen=True)
+class SequencesConfig:
+    """How a ranker is trained on sequences."""
+
+    seed: int = 7
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.5
+    max_history: int = 50
+    """Latest events that the model reads."""
+    places: int = 1536
+    """Places of histories a step learns from, about."""
+    negatives: int = 2048
+    """Items a step compares with, drawn anew for each; a catalogue not much larger is taken whole."""
+    ahead: int = 4
+    """How many of the next events a place is to point at."""
+    ahead_weight: float = 0.4
+    """Of each against the one before it."""
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    average: float = 0.995
+    """Of the averaged weights, how much a step keeps."""
+    epochs: int = 20
+    patience: int = 4
+    """Epochs without a better validation NDCG@10 before it stops."""
+    validation_shoppers: int = 8192
+    """To choose by, at most."""
+
+
+def fitted(sequences: Sequences, seed: int) -> SequencesConfig:
+    """The defaults for these data: history as long as 99% of the shoppers', at least 80 steps an epoch, fewer epochs
+    where there are many events, less dropout where items are met often."""
+    sizes = np.diff(sequences.starts) - 2
+    places = int((sizes - 1).sum())
+    config = SequencesConfig(seed=seed)
+    often = np.clip(np.log(places / len(sequences.item_ids) / _RARE) / np.log(_OFTEN / _RARE), 0, 1)
+    return replace(
+        config,
+        max_history=int(np.clip(np.percentile(sizes, 99), 10, _LONGEST)),
+        dropout=float(0.5 - 0.3 * often),
+        places=int(np.clip(places // _STEPS_AN_EPOCH, 128, config.places)),
+        epochs=int(np.clip(_PLACES_IN_ALL // max(places, 1), 4, config.epochs)),
+    )

@@ -1,0 +1,141 @@
+"""What was trained as files, read back and scored as a service would: no torch on the way from files to scores."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from souk.vectors import Float32
+from training.onnx_file import write_onnx
+from training.ranker.card import ITEMS, SHOPPER, read_card
+from training.ranker.export import MIN_INVARIANCE, MIN_PARITY, GateError
+from training.ranker.log import Ints
+from training.ranker.neighbours import Neighbours, latest
+from training.ranker.sequences.model import SequenceRanker
+
+CARD = "sequences.json"
+NEIGHBOURS = "neighbours.npz"
+_GATE_HISTORIES = 48
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What item-kNN adds to a score: `weight` times the mean of what the latest `keep` items say, each of which counts
+    `decay` times the one after it."""
+
+    weight: float
+    keep: int
+    decay: float
+
+
+@dataclass(frozen=True)
+class Served:
+    """A ranker as its files say: the score of an item is scale * cosine of shopper and item + the blend of item-kNN.
+
+    `vectors` (n, dim) float32 of length 1, a row an item.
+    """
+
+    session: onnxruntime.InferenceSession
+    item_ids: list[str]
+    vectors: Float32
+    neighbours: Neighbours
+    scale: float
+    max_history: int
+    blend: Blend
+
+    @classmethod
+    def open(cls, directory: Path) -> "Served":
+        """Reads what `write` and `write_card` wrote. Raises CardError, OSError."""
+        card = read_card(directory / CARD, "python -m training train ranker --sequences FILE")
+        session = _session(directory)
+        with np.load(directory / ITEMS) as items, np.load(directory / NEIGHBOURS) as found:
+            neighbours = Neighbours(found["starts"], found["items"], found["scores"])
+            ids, vectors = items["ids"].tolist(), items["vectors"]
+        return cls(session, ids, vectors, neighbours, card["scale"], card["max_history"], Blend(**card["blend"]))
+
+    def shoppers(self, histories: list[Ints]) -> Float32:
+        """Vectors of shoppers by the rows of items that they met, oldest first, at least one each: (n, dim)."""
+        return _run(self.session, self.vectors, [history[-self.max_history :] for history in histories])
+
+    def cosines(self, histories: list[Ints]) -> Float32:
+        """scale * cosine of each shopper with each item: (n, items)."""
+        found: Float32 = self.shoppers(histories) @ self.vectors.T
+        found *= np.float32(self.scale)
+        return found
+
+    def scores(self, histories: list[Ints]) -> Float32:
+        """Of each shopper for each item: (n, items)."""
+        found = self.cosines(histories)
+        if self.blend.weight:
+            found += self.blend.weight * said_by_neighbours(
+                self.neighbours, histories, self.blend.keep, self.blend.decay
+            )
+        return found
+
+
+def said_by_neighbours(neighbours: Neighbours, histories: list[Ints], keep: int, decay: float) -> Float32:
+    """Item-kNN alone: (n, items), 0 to 1."""
+    return np.stack([neighbours.of(*latest(history, keep, decay), own=0.0) for history in histories])
+
+
+def write(model: SequenceRanker, item_ids: list[str], neighbours: Neighbours, directory: Path) -> dict[str, float]:
+    """Writes shopper.onnx, items.npz and neighbours.npz, and proves that they say what PyTorch says, alone and in a
+    batch; what was found. Raises GateError."""
+    shopper = model.eval().shopper
+    dim = shopper.head.out_features
+    with torch.inference_mode():
+        vectors = model.items().numpy()
+    np.savez(directory / ITEMS, ids=np.array(item_ids, dtype=np.str_), vectors=vectors)
+    np.savez(directory / NEIGHBOURS, **asdict(neighbours))
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    example = (torch.zeros(2, 3, dim), torch.ones(2, 3) > 0)
+    write_onnx(shopper, example, ("items", "mask"), ("shopper",), (sizes, sizes), directory / SHOPPER)
+    rng = np.random.default_rng(0)
+    lengths = [1, 2, shopper.max_history, *rng.integers(1, shopper.max_history + 1, _GATE_HISTORIES)]
+    histories = [rng.integers(0, len(vectors), length) for length in lengths]
+    session = _session(directory)
+    together = _run(session, vectors, histories)
+    parity, invariance = 1.0, 1.0
+    for row, history in enumerate(histories):
+        alone = _run(session, vectors, [history])[0]
+        with torch.inference_mode():
+            items = torch.from_numpy(vectors[history])[None]
+            reference = shopper(items, torch.ones(items.shape[:2]) > 0).numpy()[0]
+        parity = min(parity, float(alone @ reference))
+        invariance = min(invariance, float(alone @ together[row]))
+    for name, value, limit in (("parity", parity, MIN_PARITY), ("batch invariance", invariance, MIN_INVARIANCE)):
+        if not value >= limit:
+            raise GateError(f"shopper.onnx: {name}: min cosine {value:.6f} is below the limit {limit}")
+    return {"parity_min_cosine": parity, "invariance_min_cosine": invariance}
+
+
+def write_card(directory: Path, model: SequenceRanker, blend: Blend, facts: dict[str, Any]) -> None:
+    """Writes sequences.json: what the files beside it mean together, and `facts`."""
+    values = {
+        "scale": float(model.scale().detach()),
+        "max_history": model.shopper.max_history,
+        "blend": asdict(blend),
+        **facts,
+    }
+    (directory / CARD).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+
+
+def _session(directory: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(directory / SHOPPER), options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: onnxruntime.InferenceSession, vectors: Float32, histories: list[Ints]) -> Float32:
+    longest = max(len(history) for history in histories)
+    items = np.zeros((len(histories), longest, vectors.shape[1]), np.float32)
+    mask = np.zeros((len(histories), longest), bool)
+    for row, history in enumerate(histories):
+        items[row, : len(history)] = vectors[history]
+        mask[row, : len(history)] = True
+    found: Float32 = session.run(["shopper"], {"items": items, "mask": mask})[0]
+    return found

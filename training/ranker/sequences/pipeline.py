@@ -1,0 +1,174 @@
+"""From a file of sequences to a directory with a ranker, judged as it will serve, beside popularity and item-kNN."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from souk.vectors import Float32
+from training.new_directory import new_directory
+from training.ranker.log import Floats, Ints
+from training.ranker.neighbours import Neighbours, find_neighbours
+from training.ranker.sequences.config import SequencesConfig
+from training.ranker.sequences.export import Blend, Served, said_by_neighbours, write, write_card
+from training.ranker.sequences.files import Sequences
+from training.ranker.sequences.judging import Scores, leave_out, measures, moments, ranks, ranks_of
+from training.ranker.sequences.model import Facts
+from training.ranker.sequences.train import Epoch, Training, choosers, keep_freed_memory
+
+KNN_TRIALS = ((20, 0.7), (20, 0.85), (50, 0.95), (5, 0.5))
+"""Items of the history and the weight of each against the one after it."""
+WEIGHT_TRIALS = (0.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+"""Of item-kNN beside the model."""
+_PARTNERS = 100
+_FEWEST_ITEMS = 3
+_SMALLEST_VARIANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it; `to_json` is what `--json` prints."""
+
+    test: dict[str, float]
+    validation: dict[str, float]
+    baselines: dict[str, dict[str, dict[str, float]]]
+    seconds: float
+    about: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Measures by name; seconds of the whole run, with those before an interruption of the training."""
+        values = asdict(self)
+        about: dict[str, Any] = values.pop("about")
+        return values | about
+
+
+def facts_of(
+    item_ids: Sequence[str], content: Mapping[str, Float32] | None, attributes: Mapping[str, Sequence[str]] | None
+) -> Facts:
+    """What files tell of the items. Content is whitened (Su et al. 2021), so that what sets items of one shop apart
+    counts as much as what sets them apart from other shops' items. An attribute of fewer than 3 items is left out."""
+    found_content = found_bags = None
+    row_of = {item: row for row, item in enumerate(item_ids)}
+    if content is not None:
+        known = [item for item in item_ids if item in content and content[item].any()]
+        if known:
+            whole = whitened(np.stack([content[item] for item in known]))
+            table = np.zeros((len(item_ids), whole.shape[1]), np.float32)
+            table[[row_of[item] for item in known]] = whole
+            found_content = torch.from_numpy(table)
+    if attributes is not None:
+        counts = Counter(one for item in item_ids for one in set(attributes.get(item, ())))
+        columns = {one: column for column, one in enumerate(sorted(o for o, k in counts.items() if k >= _FEWEST_ITEMS))}
+        rows: list[int] = []
+        cells: list[int] = []
+        values: list[float] = []
+        for item in item_ids:
+            own = sorted(columns[one] for one in set(attributes.get(item, ())) if one in columns)
+            rows += [row_of[item]] * len(own)
+            cells += own
+            values += [len(own) ** -0.5] * len(own)
+        if columns:
+            found_bags = torch.sparse_coo_tensor(
+                torch.tensor([rows, cells]), torch.tensor(values), (len(item_ids), len(columns)), dtype=torch.float32
+            ).coalesce()
+    return Facts(found_content, found_bags)
+
+
+def whitened(vectors: Float32) -> Float32:
+    """Vectors (n, dim) with mean 0 and every direction of the same spread, of mean square length 1."""
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0)
+    values, directions = np.linalg.eigh(centred.T @ centred / len(centred))
+    out = centred @ directions / np.sqrt(np.maximum(values, 0) + _SMALLEST_VARIANCE)
+    found: Float32 = (out / max(np.sqrt((out**2).sum(axis=1).mean()), 1e-12)).astype(np.float32)
+    return found
+
+
+def fit(
+    sequences: Sequences,
+    facts: Facts,
+    config: SequencesConfig,
+    out: Path,
+    checkpoint: Path,
+    told: Callable[[str], None],
+    epoch_told: Callable[[Epoch], None],
+) -> Report:
+    """Trains, chooses by the validation, writes the new directory `out`, and tests once what was written.
+
+    Raises GateError, FileExistsError; then nothing is left at `out`.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out}: exists already; name a new directory with --out")
+    keep_freed_memory()
+    started = time.monotonic()
+    learned, masked = sequences.before(2), not sequences.repeats()
+    everybody = np.arange(sequences.shoppers)
+    some = choosers(sequences, config)
+    n = len(sequences.item_ids)
+
+    def judged(back: int, scores: Scores, shoppers: Ints = everybody) -> dict[str, float]:
+        return measures(ranks_of(sequences, back, shoppers, scores, masked))
+
+    told("item-kNN")
+    neighbours = find_neighbours(sequences.owner[learned], sequences.item[learned], n, _PARTNERS)
+    counts = np.bincount(sequences.item[learned], minlength=n).astype(np.float32)
+    knn = {trial: judged(2, _knn(neighbours, *trial), some) for trial in KNN_TRIALS}
+    keep, decay = max(knn, key=lambda trial: knn[trial]["ndcg@10"])
+    baselines: dict[str, Scores] = {
+        "popularity": lambda histories: np.repeat(counts[None], len(histories), axis=0),
+        "item-knn": _knn(neighbours, keep, decay),
+    }
+    training = Training(sequences, facts, config, checkpoint, epoch_told)
+    before = training.spent
+    model = training.run()
+    told("ONNX and its gates")
+    with new_directory(out) as draft:
+        proved = write(model, sequences.item_ids, neighbours, draft)
+        write_card(draft, model, Blend(0.0, keep, decay), {})
+        told("weight of item-kNN")
+        weight = best_weight(sequences, some, Served.open(draft), masked)
+        write_card(draft, model, Blend(weight, keep, decay), {})
+        told("test")
+        served = Served.open(draft)
+        validation, test = judged(2, served.scores), judged(1, served.scores)
+        report = Report(
+            test,
+            validation,
+            {name: {"test": judged(1, one), "validation": judged(2, one)} for name, one in baselines.items()},
+            time.monotonic() - started + before,
+            {
+                "shoppers": sequences.shoppers,
+                "items": n,
+                "events": len(sequences.item),
+                "masked": masked,
+                "epochs": training.epochs,
+                "config": asdict(config),
+                "blend": asdict(served.blend),
+                **proved,
+            },
+        )
+        write_card(draft, model, served.blend, report.to_json())
+    return report
+
+
+def best_weight(sequences: Sequences, shoppers: Ints, served: Served, masked: bool) -> float:
+    """Which of the trials ranks the validation of the shoppers best, by NDCG@10."""
+    found: dict[float, list[Floats]] = {weight: [] for weight in WEIGHT_TRIALS}
+    for histories, wanted in moments(sequences, 2, shoppers):
+        cosines = served.cosines(histories)
+        cosines = leave_out(cosines, histories) if masked else cosines
+        said = said_by_neighbours(served.neighbours, histories, served.blend.keep, served.blend.decay)
+        for weight in WEIGHT_TRIALS:
+            found[weight].append(ranks(cosines + np.float32(weight) * said, wanted))
+    return max(found, key=lambda weight: measures(np.concatenate(found[weight]))["ndcg@10"])
+
+
+def _knn(neighbours: Neighbours, keep: int, decay: float) -> Scores:
+    def scores(histories: list[Ints]) -> Float32:
+        return said_by_neighbours(neighbours, histories, keep, decay)
+
+    return scores
