@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from souk.types.v1 import types_pb2
+from training.data.shown import Pages
 from training.data.world import (
     DAYS,
     DEPARTMENT,
@@ -78,18 +79,34 @@ class Pool:
         return np.where(there, np.clip(drawn, 0, len(self._mass) - 2), 0), there
 
 
-def simulate(seed: int, market: Market, catalogue: Catalogue, pool: Pool, shoppers: Shoppers, block: int) -> Events:
-    """All events of one block of shoppers, ordered by shopper and time."""
-    return _Simulation(seed, market, catalogue, pool, shoppers, block).run()
+def simulate(
+    seed: int,
+    market: Market,
+    catalogue: Catalogue,
+    pool: Pool,
+    shoppers: Shoppers,
+    block: int,
+    shown: list[Pages] | None = None,
+) -> Events:
+    """All events of one block of shoppers, ordered by shopper and time; what they were shown is added to `shown`."""
+    return _Simulation(seed, market, catalogue, pool, shoppers, block, shown).run()
 
 
 class _Simulation:
     def __init__(
-        self, seed: int, market: Market, catalogue: Catalogue, pool: Pool, shoppers: Shoppers, block: int
+        self,
+        seed: int,
+        market: Market,
+        catalogue: Catalogue,
+        pool: Pool,
+        shoppers: Shoppers,
+        block: int,
+        shown: list[Pages] | None,
     ) -> None:
         self._rng = stream(seed, "behaviour", block)
         self._market, self._catalogue, self._pool, self._shoppers = market, catalogue, pool, shoppers
         self._parts: list[Events] = []
+        self._shown = shown
         self._pages = 0
 
     def run(self) -> Events:
@@ -204,7 +221,8 @@ class _Simulation:
         there &= reduced | (scene != PROMOTION)[:, None] | (rng.random(shape) < 0.3)
 
         # The shop orders by demand with some noise; what does not exist goes last.
-        display = 0.6 * np.log(catalogue.weight[item] + 1e-9) + match + alike + reduced + rng.gumbel(0, 1, shape)
+        strength = 0.6 * np.log(catalogue.weight[item] + 1e-9) + match + alike + reduced
+        display = strength + rng.gumbel(0, 1, shape)
         ranked = np.argsort(np.where(there, -display, np.inf), axis=1, kind="stable")
         item, there = np.take_along_axis(item, ranked, 1), np.take_along_axis(there, ranked, 1)
         match, reduced = np.take_along_axis(match, ranked, 1), np.take_along_axis(reduced, ranked, 1)
@@ -215,7 +233,8 @@ class _Simulation:
         pull = (scene == HOME)[:, None] * np.clip(np.log(taste * len(LEAVES) + 1e-9), -2.5, 1.5)
         wanted = fit + match + pull + 0.8 * reduced
         examined = there & (rng.random(shape) < EXAMINED)
-        clicked = examined & (rng.random(shape) < _sigmoid(wanted - 0.9))
+        chance = _sigmoid(wanted - 0.9)
+        clicked = examined & (rng.random(shape) < chance)
         skipped = examined & ~clicked & (scene == HOME)[:, None] & (rng.random(shape) < 0.06 * _sigmoid(-wanted))
         in_cart = clicked & (rng.random(shape) < _sigmoid(1.1 * wanted - 0.3))
         taken_out = in_cart & (rng.random(shape) < 0.08)
@@ -224,6 +243,10 @@ class _Simulation:
         page = self._pages + np.arange(len(rows))
         self._pages += len(rows)
         query = (form, group, rng.integers(0, 2**31, len(rows)), target)
+        if self._shown is not None:
+            strength = np.take_along_axis(strength, ranked, 1)
+            became = (chance, clicked, in_cart, purchased)
+            self._shown.append(Pages(page, shopper, time, scene, *query, item, there, strength, *became))
         at = np.flatnonzero(searching)
         self._note(
             types_pb2.EVENT_TYPE_SEARCH, shopper[at], time[at], page=page[at], scene=SEARCH, query=_of(query, at)

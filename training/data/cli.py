@@ -92,6 +92,7 @@ def generate(
     items: Annotated[int, typer.Option(help="Items of the catalogue.")] = 6000,
     shoppers: Annotated[int, typer.Option(help="Shoppers.")] = 2000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 7,
+    impressions: Annotated[bool, typer.Option(help="Also what was shown, with propensities.")] = False,
 ) -> None:
     """Generate a shop whose truth is known; the same arguments give the same bytes."""
     from training.data.generate import generate as write_shop
@@ -105,7 +106,7 @@ def generate(
                 tasks[table] = progress.add_task(table, total=total)
             progress.update(tasks[table], completed=done, total=total)
 
-        write_shop(out, items, shoppers, seed, show)
+        write_shop(out, items, shoppers, seed, show, impressions)
     _tell(out)
 
 

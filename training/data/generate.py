@@ -14,6 +14,7 @@ from training.data import lexicon
 from training.data.behaviour import BRAND, COLOUR, EXACT, Events, Pool, simulate
 from training.data.canonical import SCHEMAS, DatasetWriter, Info
 from training.data.queries import Judged, judgements, query_text
+from training.data.shown import Pages, place_odds
 from training.data.wording import CURRENCY, ITEM_CHUNK, Words, item_rows, moments, shopper_id
 from training.data.world import (
     GENERATOR_VERSION,
@@ -39,9 +40,13 @@ _JUDGEMENT_BATCH = 50_000
 OnProgress = Callable[[str, int, int], None]
 
 
-def generate(out: Path, items: int, shoppers: int, seed: int, on_progress: OnProgress | None = None) -> None:
+def generate(
+    out: Path, items: int, shoppers: int, seed: int, on_progress: OnProgress | None = None, impressions: bool = False
+) -> None:
     """Write the shop of `seed` into the dataset directory `out`, its latent truth beside it in `out`/truth.
 
+    With `impressions` also what was shown on every page and with which propensity, and in truth/impressions the
+    chance of a click once looked at; the other tables stay the same.
     Raises ValueError naming the argument out of bounds, DatasetError where `out` exists.
     """
     for name, value, (low, high) in (("items", items, ITEMS), ("shoppers", shoppers, SHOPPERS)):
@@ -62,7 +67,7 @@ def generate(out: Path, items: int, shoppers: int, seed: int, on_progress: OnPro
         (writer.directory / TRUTH).mkdir()
         market, catalogue = draw_market(seed), draw_catalogue(seed, items)
         _write_items(writer, seed, market, catalogue, tell)
-        _write_shoppers_and_events(writer, seed, market, catalogue, shoppers, tell)
+        _write_shoppers_and_events(writer, seed, market, catalogue, shoppers, impressions, tell)
         _write_judgements(writer, seed, catalogue, tell)
 
 
@@ -94,11 +99,18 @@ def _write_items(writer: DatasetWriter, seed: int, market: Market, catalogue: Ca
 
 
 def _write_shoppers_and_events(
-    writer: DatasetWriter, seed: int, market: Market, catalogue: Catalogue, count: int, tell: OnProgress
+    writer: DatasetWriter,
+    seed: int,
+    market: Market,
+    catalogue: Catalogue,
+    count: int,
+    impressions: bool,
+    tell: OnProgress,
 ) -> None:
     pool, words = Pool(catalogue), Words(catalogue, seed)
     numbers = stream(seed, "shopper numbers").permutation(count)
     truth: Any = None
+    shown_truth: Any = None
     events_done = pages_done = 0
     for block, first in enumerate(range(0, count, SHOPPER_BLOCK)):
         number = numbers[first : first + SHOPPER_BLOCK]
@@ -115,12 +127,22 @@ def _write_shoppers_and_events(
         )
         truth = truth or parquet.ParquetWriter(writer.directory / TRUTH / "shoppers.parquet", table.schema)
         truth.write_table(table)
-        events = simulate(seed, market, catalogue, pool, shoppers, block)
+        shown: list[Pages] = []
+        events = simulate(seed, market, catalogue, pool, shoppers, block, shown if impressions else None)
         writer.write("events", _event_table(events, words, catalogue, number, events_done, pages_done))
+        for pages in shown:
+            table, chance = _shown_tables(pages, words, catalogue, number, pages_done)
+            writer.write("impressions", table)
+            shown_truth = shown_truth or parquet.ParquetWriter(
+                writer.directory / TRUTH / "impressions.parquet", chance.schema
+            )
+            shown_truth.write_table(chance)
         events_done += len(events.shopper)
         pages_done += int(events.page.max(initial=-1)) + 1
         tell("shoppers", first + len(number), count)
     truth.close()
+    if shown_truth is not None:
+        shown_truth.close()
 
 
 def _write_judgements(writer: DatasetWriter, seed: int, catalogue: Catalogue, tell: OnProgress) -> None:
@@ -185,8 +207,33 @@ def _event_table(
     return pa.table(columns)
 
 
-def _queries(events: Events, words: Words) -> Any:
-    """Text of every event that came from a query; each distinct query is worded once."""
+def _shown_tables(pages: Pages, words: Words, catalogue: Catalogue, shoppers: Ints, pages_done: int) -> tuple[Any, Any]:
+    """The rows of impressions, and the truth of each."""
+    row, place = np.nonzero(pages.there)
+    request = _ids("R", pages.page + pages_done, 10).take(pa.array(row))
+    item = _ids("I", catalogue.number[pages.item[row, place]], 7)
+    scene_names = [name.removeprefix("SCENE_") for name, _ in types_pb2.Scene.items()]
+    columns = {
+        "request_id": request,
+        "item_id": item,
+        "position": _numbers(place, pa.uint32()),
+        "propensity": pa.array(np.clip(place_odds(pages.strength, pages.there)[row, place], 1e-9, 1), pa.float32()),
+        "shopper_id": _ids("S", shoppers[pages.shopper[row]], 7),
+        "scene": _taken(scene_names, pages.scene[row]),
+        "policy": _taken(["demand with noise"], np.zeros(len(row), np.int64)),
+        "query": _queries(pages, words).take(pa.array(row)),
+        "time": pa.array(moments(pages.time)[row]).cast(SCHEMAS["impressions"].field("time").type),
+        "score": pa.array(pages.strength[row, place], pa.float32()),
+        "clicked": pa.array(pages.clicked[row, place]),
+        "carted": pa.array(pages.carted[row, place]),
+        "purchased": pa.array(pages.purchased[row, place]),
+    }
+    truth = {"request_id": request, "item_id": item, "chance": pa.array(pages.chance[row, place])}
+    return pa.table(columns), pa.table(truth)
+
+
+def _queries(events: Events | Pages, words: Words) -> Any:
+    """Text of every event or page that came from a query; each distinct query is worded once."""
     asked = np.flatnonzero(events.form >= 0)
     form = events.form[asked]
     aimed = np.isin(form, (COLOUR, BRAND, EXACT))

@@ -4,6 +4,8 @@ import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+OBJECTIVES = ("plain", "policy")
+
 
 class ConfigError(ValueError):
     """A setting of training that is unknown, of another type or out of range; the message names it."""
@@ -33,6 +35,9 @@ class RankerConfig:
     validation_examples: int = 2_000
     held_out: float = 0.08
     """Latest share of the examples, for early stopping and for the heads."""
+    objective: str = "plain"
+    """What the heads learn from answers: "plain", clicks at the places that were probably looked at; "policy", clicks
+    at all places, corrected for how much each place is looked at by the propensities that were logged."""
     minutes: float = 10.0
     """Wall clock of the whole training; it ends in time with the best there is by then."""
     seed: int = 7
@@ -42,8 +47,10 @@ class RankerConfig:
         for name, value in shares.items():
             if not 0 <= value < 1:
                 raise ConfigError(f"{name}: must be from 0 to below 1, not {value}")
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"objective: must be one of {', '.join(OBJECTIVES)}, not {self.objective!r}")
         for field in fields(self):
-            if field.name not in shares and field.name != "seed" and not getattr(self, field.name) > 0:
+            if field.name not in {*shares, "seed", "objective"} and not getattr(self, field.name) > 0:
                 raise ConfigError(f"{field.name}: must be above 0, not {getattr(self, field.name)}")
         if self.dim % self.heads:
             raise ConfigError(f"heads: must divide dim, {self.dim}, not {self.heads}")
@@ -62,6 +69,8 @@ def read_config(path: Path | None, **given: float | int | None) -> RankerConfig:
     for name, value in values.items():
         if name not in known:
             raise ConfigError(f"{name}: unknown; known: {', '.join(known)}")
+        if known[name] is str:
+            continue
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not whole and not (known[name] is float and isinstance(value, float)):
             raise ConfigError(

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,10 +14,10 @@ from services.domain.features import FEATURES, SCENES
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from training.ranker.answers import Answers
-from training.ranker.examples import Examples, history_batch
-from training.ranker.log import Ints
+from training.ranker.examination import at_place
+from training.ranker.examples import Examples, Histories, history_batch
+from training.ranker.log import Floats, Ints
 from training.ranker.situations import Situations
-from training.ranker.train import Trained
 from training.ranker.words import Words
 
 OBJECTIVES = ("click", "cart", "purchase")
@@ -67,11 +68,27 @@ class Heads:
 
 @dataclass(frozen=True)
 class Rows:
-    """n candidates of several moments: features (n, F), labels (n, 3), the number of the moment of each."""
+    """n candidates of several moments: features (n, F), labels (n, 3), the number of the moment of each, and the
+    chance (n,) that it was looked at, above 0."""
 
     features: Float32
     labels: Float32
     moment: Ints
+    looked_at: Float32
+
+
+class BehaviourModel(Protocol):
+    """What makes the vectors of the behaviour space."""
+
+    @property
+    def max_history(self) -> int:
+        """Latest events that it reads."""
+
+    def table(self, content: Float32) -> Float32:
+        """Vectors of all items of a log from those of their content, NaN where one has none: (n, dim)."""
+
+    def shoppers(self, table: Float32, batch: Histories) -> Float32:
+        """Vectors of a batch's shoppers, (batch, dim), from the table of all items."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +96,7 @@ class Teller:
     """Says at a moment of a log what every leg of the retrieval would say, and what a scene shows."""
 
     situations: Situations
-    trained: Trained
+    trained: BehaviourModel
     table: Float32
     words: Words | None
     queries: dict[str, Float32]
@@ -140,42 +157,66 @@ def rows_of(teller: Teller, examples: Examples, shoppers: Float32, until: float 
         np.concatenate(features) if features else np.empty((0, len(FEATURES)), np.float32),
         np.concatenate(labels).astype(np.float32) if labels else np.empty((0, 3), np.float32),
         np.concatenate(moments) if moments else np.empty(0, np.int64),
+        np.ones(sum(map(len, moments)), np.float32),
     )
 
 
-def rows_of_answers(teller: Teller, answers: Answers, chosen: Ints, until: float = math.inf) -> Rows:
-    """What was shown in the chosen answers, with what came of it. `until` as for rows_of."""
-    log, trained = teller.situations.log, teller.trained
-    max_history = trained.model.shopper.max_history
-    features, labels, moments = [], [], []
+def rows_of_answers(
+    teller: Teller, answers: Answers, chosen: Ints, until: float = math.inf, curve: Floats | None = None
+) -> Rows:
+    """What was shown in the chosen answers, with what came of it. `until` as for rows_of.
+
+    All places with the chance that each is looked at, by place, where that is given; else the places that were
+    probably looked at.
+    """
+    features, labels, moments, looked = [], [], [], []
     for number, answer in enumerate(chosen.tolist()):
         if number >= _AT_LEAST and time.monotonic() > until:
             break
-        begin, end, now = int(answers.begin[answer]), int(answers.end[answer]), answers.time[answer]
-        rows = teller.situations.history(begin, end)
-        # What a shopper without history is given has no affinity in serving either.
-        shopper = np.full(teller.table.shape[1], np.nan, np.float32)
-        if end > begin:
-            batch = history_batch(log, np.array([begin]), np.array([end]), np.array([now]), max_history)
-            shopper = trained.shoppers(teller.table, batch)[0]
-        scene = int(answers.scene[answer]) or types_pb2.SCENE_HOME
-        legs = teller.legs(rows, shopper, scene, answers.query[answer])
-        part = slice(answers.starts[answer], answers.starts[answer + 1])
-        known = teller.situations.known(rows, float(now), answers.items[part], legs)
-        features.append(known.features(scene))
+        part = np.arange(answers.starts[answer], answers.starts[answer + 1])
+        if curve is None:
+            part = part[answers.looked_at[part]]
+        features.append(features_of_answer(teller, answers, answer, answers.items[part]))
         labels.append(answers.labels[part])
-        moments.append(np.full(part.stop - part.start, number))
-    return Rows(np.concatenate(features), np.concatenate(labels), np.concatenate(moments))
+        moments.append(np.full(len(part), number))
+        looked.append(np.ones(len(part)) if curve is None else at_place(curve, answers.position[part]))
+    return Rows(
+        np.concatenate(features),
+        np.concatenate(labels),
+        np.concatenate(moments),
+        np.concatenate(looked).astype(np.float32),
+    )
+
+
+def features_of_answer(teller: Teller, answers: Answers, answer: int, items: Ints) -> Float32:
+    """The features of items at the moment of an answer: (items, F)."""
+    log, trained = teller.situations.log, teller.trained
+    begin, end, now = int(answers.begin[answer]), int(answers.end[answer]), float(answers.time[answer])
+    rows = teller.situations.history(begin, end)
+    # What a shopper without history is given has no affinity in serving either.
+    shopper = np.full(teller.table.shape[1], np.nan, np.float32)
+    if end > begin:
+        batch = history_batch(log, np.array([begin]), np.array([end]), np.array([now]), trained.max_history)
+        shopper = trained.shoppers(teller.table, batch)[0]
+    scene = int(answers.scene[answer]) or types_pb2.SCENE_HOME
+    legs = teller.legs(rows, shopper, scene, answers.query[answer])
+    return teller.situations.known(rows, now, items, legs).features(scene)
 
 
 def fit(rows: Rows) -> Heads:
-    """Logistic regression with a small penalty on standardised features, solved by L-BFGS."""
+    """Logistic regression with a small penalty on standardised features, solved by L-BFGS.
+
+    Of the probability once looked at: a click at a place that is looked at with the chance e counts as 1 / e of one and
+    1 - 1 / e of none, which is in the mean what would be seen if all were looked at (inverse propensity scoring for
+    learning from clicks: Joachims, Swaminathan, Schnabel 2017; in this form Saito et al. 2020, "Unbiased recommender
+    learning from missing-not-at-random implicit feedback"). The penalty keeps a loss that this makes negative bounded.
+    """
     mean, scale = rows.features.mean(axis=0), rows.features.std(axis=0)
     # What never varied tells nothing, and must not when it varies in serving.
     used = scale > 1e-6
     scale = np.where(used, scale, 1)
     x = torch.from_numpy((rows.features - mean) / scale * used)
-    y = torch.from_numpy(rows.labels)
+    y = torch.from_numpy(rows.labels / rows.looked_at[:, None])
     rates = y.mean(dim=0).clamp(1e-6, 1 - 1e-6)
     weights = torch.zeros(x.shape[1], y.shape[1], requires_grad=True)
     bias = torch.log(rates / (1 - rates)).requires_grad_()

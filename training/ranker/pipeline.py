@@ -12,9 +12,20 @@ from souk.vectors import Float32
 from training.content import Encoder
 from training.ranker.answers import Answers
 from training.ranker.config import RankerConfig
+from training.ranker.examination import examination
 from training.ranker.examples import Examples, batches, hold_out, session_examples
-from training.ranker.heads import OBJECTIVES, Heads, Rows, Teller, calibration_error, fit, rows_of, rows_of_answers
-from training.ranker.log import Bools, Ints, Log
+from training.ranker.heads import (
+    OBJECTIVES,
+    BehaviourModel,
+    Heads,
+    Rows,
+    Teller,
+    calibration_error,
+    fit,
+    rows_of,
+    rows_of_answers,
+)
+from training.ranker.log import Bools, Floats, Ints, Log
 from training.ranker.measures import measure
 from training.ranker.neighbours import find_neighbours
 from training.ranker.situations import Facts, Situations, popularity
@@ -123,11 +134,12 @@ def fit_ranker(
     pool = late if shown is None else shown
     chosen = rng.permutation(pool)[:_HEAD_EXAMPLES]
     cut = int(len(chosen) * 0.75)
+    curve = _curve(shop.answers, shown, config)
     parts = []
     for part, share in zip((chosen[:cut], chosen[cut:]), _ROWS, strict=True):
         enough = started + share * seconds
         if shown is not None and shop.answers is not None:
-            parts.append(rows_of_answers(teller, shop.answers, part, enough))
+            parts.append(rows_of_answers(teller, shop.answers, part, enough, curve))
         else:
             vectors = shopper_vectors(trained, teller.table, log, examples, part)
             parts.append(rows_of(teller, examples.take(part), vectors, enough))
@@ -161,7 +173,7 @@ def working_seconds(config: RankerConfig) -> float:
     return config.minutes * 60 - min(_EXPORT_SECONDS, config.minutes * 30)
 
 
-def make_teller(shop: Shop, trained: Trained, until: float, seen: Bools) -> Teller:
+def make_teller(shop: Shop, trained: BehaviourModel, until: float, seen: Bools) -> Teller:
     """What retrieval would say had it been filled with the rows `seen` of the log, all before `until`."""
     log = shop.log
     rows = seen & log.liked
@@ -177,7 +189,7 @@ def shopper_vectors(trained: Trained, table: Float32, log: Log, examples: Exampl
     """The vector of each chosen example, in their order: (n, dim)."""
     out = np.empty((len(chosen), table.shape[1]), np.float32)
     place = {int(example): number for number, example in enumerate(chosen)}
-    for part, batch in batches(log, examples, chosen, 512, trained.model.shopper.max_history, None):
+    for part, batch in batches(log, examples, chosen, 512, trained.max_history, None):
         out[[place[int(example)] for example in part]] = trained.shoppers(table, batch)
     return out
 
@@ -204,13 +216,22 @@ def _late_answers(answers: Answers | None, until: float) -> Ints | None:
     return late if np.count_nonzero(useful) >= _MIN_ANSWERS else None
 
 
+def _curve(answers: Answers | None, shown: Ints | None, config: RankerConfig) -> Floats | None:
+    """How much each place is looked at, where the heads are to be corrected for it. Raises TooLittle, Unrandomised."""
+    if config.objective == "plain":
+        return None
+    if answers is None or shown is None:
+        raise TooLittle(f"objective {config.objective}: needs impressions, {_MIN_ANSWERS} of the latest with a click")
+    return examination(answers)
+
+
 def _judge(heads: Heads, rows: Rows) -> dict[str, float]:
     """Calibration of each head, and NDCG@10 of the order among the candidates of each moment."""
     if not len(rows.features):
         return {}
     probability = heads.probability(rows.features)
     metrics = {
-        f"ranker.{name}_ece": calibration_error(probability[:, column], rows.labels[:, column])
+        f"ranker.{name}_ece": calibration_error(probability[:, column] * rows.looked_at, rows.labels[:, column])
         for column, name in enumerate(OBJECTIVES)
     }
     scores, wanted = probability[:, 0], rows.labels[:, 0] > 0

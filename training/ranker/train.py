@@ -47,6 +47,11 @@ class Trained:
     ndcg: float
     epochs: int
 
+    @property
+    def max_history(self) -> int:
+        """Latest events that the model reads."""
+        return self.model.shopper.max_history
+
     def table(self, content: Float32) -> Float32:
         """Behaviour vectors of all items of the log: known ones as learned, others guessed from content, NaN where
         neither can be: (n, dim)."""
@@ -228,7 +233,7 @@ class Training:
 
 def affinity_measures(trained: Trained, log: Log, examples: Examples, chosen: Ints, content: Float32) -> Measured:
     """How well affinity alone ranks all items for the chosen examples, in their order of length."""
-    config_batch, max_history = 512, trained.model.shopper.max_history
+    config_batch, max_history = 512, trained.max_history
     table = trained.table(content)
     parts = []
     for _, batch in batches(log, examples, chosen, config_batch, max_history, None):
@@ -251,8 +256,8 @@ def _met(log: Log, examples: Examples, learn: Ints) -> Ints:
 
 
 def _identity(config: RankerConfig, examples: Examples, learn: Ints, known: Ints) -> str:
-    """What a checkpoint must have been made of; minutes may differ."""
-    facts = {**asdict(config), "minutes": 0}
+    """What a checkpoint must have been made of; minutes and what the heads learn may differ."""
+    facts = {**asdict(config), "minutes": 0, "objective": ""}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for array in (examples.end, examples.items, learn, known):
         digest.update(np.ascontiguousarray(array).data)

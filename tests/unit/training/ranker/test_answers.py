@@ -52,10 +52,12 @@ def test_what_was_looked_at_and_what_was_known(read: tuple[Log, Answers]) -> Non
     log, answers = read
     assert len(answers) == 3
     assert answers.end.tolist() == [1, 2, 2]
-    assert answers.starts.tolist() == [0, 8, 12, 24]
-    first = [log.item_ids[item] for item in answers.items[:8]]
-    assert first == [f"i{n}" for n in range(8)]
-    assert answers.labels[:8].sum(axis=0).tolist() == [1, 1, 1]
+    assert answers.starts.tolist() == [0, 12, 24, 36]
+    assert answers.looked_at.tolist() == [*[True] * 8, *[False] * 4, *[True] * 4, *[False] * 8, *[True] * 12]
+    first = [log.item_ids[item] for item in answers.items[:12]]
+    assert first == [f"i{n}" for n in range(12)]
+    assert answers.position[:12].tolist() == list(range(12))
+    assert answers.labels[:12].sum(axis=0).tolist() == [1, 1, 1]
     assert answers.labels[4].tolist() == [1, 1, 1]
     assert answers.query == ["lamp"] * 3
     assert set(answers.scene.tolist()) == {1}

@@ -22,6 +22,8 @@ def test_what_is_given_goes_over_the_file_over_the_defaults(tmp_path: Path) -> N
         ("dropout = 1", "dropout: must be from 0 to below 1"),
         ("heads = 3", "heads: must divide dim, 64, not 3"),
         ("minutes = 'x'", "minutes: must be a number"),
+        ("objective = 'best'", "objective: must be one of plain, policy, not 'best'"),
+        ("objective = 1", "objective: must be one of plain, policy, not 1"),
         ("=", "ranker.toml"),
     ],
 )

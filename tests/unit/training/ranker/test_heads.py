@@ -15,7 +15,7 @@ def test_they_find_what_decides_and_are_calibrated() -> None:
     truth = 1 / (1 + np.exp(-(4 * features[:, [0, 1, 6]] - 4)))
     labels = (rng.random((20_000, 3)) < truth).astype(np.float32)
     half = 10_000
-    heads = fit(Rows(features[:half], labels[:half], np.zeros(half, np.int64)))
+    heads = fit(Rows(features[:half], labels[:half], np.zeros(half, np.int64), np.ones(half, np.float32)))
     assert np.abs(heads.weights).argmax(axis=0).tolist() == [0, 1, 6]
     assert heads.weights[constant].tolist() == [0, 0, 0]
     probability = heads.probability(features[half:])
