@@ -86,8 +86,10 @@ class Listed:
     rows: Sequence[int]
     scores: Sequence[float]
     policy: str
-    reasons: Sequence[Sequence[str]] = ()
-    """Of each of `rows`; empty where nobody gave any."""
+    reasons: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    """By row; empty where nobody gave any."""
+    contributions: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """By row: what each feature of the ranker added."""
     propensities: Mapping[str, float] = field(default_factory=dict)
     """Of items that exploration put where they are; every other stands where it stands with certainty."""
     stood_in: bool = False
@@ -101,7 +103,7 @@ class Listed:
     def exploring(self, slots: Sequence[coldstart_pb2.ExplorationSlot]) -> Listed:
         """With the items of the slots in their places; a slot whose item is not among the candidates stays unused."""
         place = {item_id: i for i, item_id in enumerate(self.columns.id)}
-        order = list(zip(self.rows, self.scores, self.reasons or [()] * len(self.rows), strict=True))
+        order = list(zip(self.rows, self.scores, strict=True))
         propensities = dict(self.propensities)
         for slot in sorted(slots, key=lambda one: one.position):
             row = place.get(slot.item_id)
@@ -109,12 +111,11 @@ class Listed:
             if at is not None:
                 order.insert(min(slot.position, len(order) - 1), order.pop(at))
                 propensities[slot.item_id] = slot.propensity
-        rows, scores, reasons = zip(*order, strict=True) if order else ((), (), ())
+        rows, scores = zip(*order, strict=True) if order else ((), ())
         return replace(
             self,
             rows=rows,
             scores=scores,
-            reasons=reasons if self.reasons else (),
             policy=f"{self.policy}+exploration" if propensities else self.policy,
             propensities=propensities,
         )
@@ -126,7 +127,6 @@ class Listed:
             self,
             rows=[self.rows[i] for i in kept],
             scores=[self.scores[i] for i in kept],
-            reasons=[self.reasons[i] for i in kept] if self.reasons else (),
             policy=self.policy.removesuffix("+exploration"),
             propensities={},
         )
@@ -187,7 +187,8 @@ class Listed:
             said = {leg.leg: leg.score[row] for leg in columns.legs if not math.isnan(leg.score[row])}
             hit.leg_scores.update(said)
             if self.reasons:
-                hit.reasons.extend(self.reasons[i])
+                hit.reasons.extend(self.reasons.get(row, ()))
+                hit.contributions.update(self.contributions.get(row, {}))
             else:
                 known = (_REASONS.get(name.split(" ")[0]) for name in said)
                 hit.reasons.extend(dict.fromkeys(reason for reason in known if reason))

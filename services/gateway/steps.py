@@ -201,9 +201,16 @@ class Steps:
         if answer.reranked < min(request.rerank, len(columns.id)):
             reason = answer.reranked_fewer or types_pb2.DEGRADATION_REASON_UNAVAILABLE
             journey.degrade("rerank", reason, f"the order without it but for {answer.reranked}")
-        reasons = [[f"{one.text} {one.subject}".strip() for one in each.reasons] for each in answer.reasons]
+        reasons = {
+            row: [f"{one.text} {one.subject}".strip() for one in each.reasons]
+            for row, each in zip(answer.order, answer.reasons, strict=False)
+        }
+        contributions = {
+            row: {column.feature: column.scene_log_odds[i] for column in answer.features if column.scene_log_odds[i]}
+            for i, row in enumerate(answer.order)
+        }
         policy = "reranker" if context is None and request.rerank else "ranker"
-        return Listed(columns, answer.order, answer.score, policy, reasons)
+        return Listed(columns, answer.order, answer.score, policy, reasons, contributions)
 
     async def record(self, journey: Journey, impression: types_pb2.Impression) -> None:
         """Writes what was shown. Raises StageFailed where that failed."""

@@ -1,7 +1,9 @@
 """The order of a list: by score, and among what is nearly as good, what differs from what stands above it."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,9 @@ from souk.vectors import Float32
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Likeness = Callable[[int], Floats]
+"""Of the candidate at a place of the order: how alike each of n is to it, at most 1, (n,) in that order."""
 
 TRADE_OFF: Mapping[int, float] = {
     # Who typed a query wants what answers it, and who looks at an item wants its like.
@@ -29,6 +34,21 @@ one whose score is smaller than its own by more than that."""
 
 # Places that are mixed; what follows them stays in order of score.
 _MIXED = 100
+# What a candidate keeps of its own beside its twin.
+_LEAST_OWN = 0.01
+
+
+class Limits(Protocol):
+    """What may not have the next place; see services.ranker.exposure."""
+
+    strict: bool
+    """What is closed is left out; else it has the place where nothing else is left."""
+
+    def closed(self) -> Bools:
+        """Which of n candidates, in the order given, are closed: (n,)."""
+
+    def add(self, at: int) -> None:
+        """The candidate at `at` has the next place."""
 
 
 def by_score(scores: Floats, popularity: Floats, ids: Sequence[str]) -> Rows:
@@ -46,34 +66,91 @@ def by_score(scores: Floats, popularity: Floats, ids: Sequence[str]) -> Rows:
     return order
 
 
-def mixed(order: Rows, scores: Floats, likeness: Callable[[int], Floats], trade_off: float, places: int) -> Rows:
-    """The rows anew, by maximal marginal relevance (Carbonell and Goldstein 1998): place by place the row of largest
+class Mmr:
+    """Maximal marginal relevance (Carbonell and Goldstein 1998): a candidate costs its likeness to the most alike of
+    those chosen."""
 
-        score / best score - trade_off * (likeness to the most alike above it)
+    def __init__(self, n: int, likeness: Likeness) -> None:
+        self.costs: Floats = np.zeros(n)
+        self._likeness = likeness
 
-    and the first in `order` among equals. `scores` (n,) are 0 or more and by row; `likeness(at)` gives numbers of at
-    most 1, (n,) in the order of `order`, for its row number `at`. At most the first `places` are chosen so.
+    def add(self, at: int) -> None:
+        """The candidate at `at` is chosen."""
+        np.maximum(self.costs, self._likeness(at), out=self.costs)
+
+
+class Dpp:
+    """A determinantal point process, its most probable list built greedily (Chen, Zhang, Zhou, "Fast greedy MAP
+    inference for determinantal point process", NeurIPS 2018): a candidate costs log(d) / log(0.01), where d is its part
+    that none of those chosen explains, from 1 for nothing like them to 0.01 for a twin. Likeness to several adds up.
+
+    The kernel is 0.99 x likeness + 0.01 x identity, so that twins keep a part of their own.
     """
-    best = scores[order[0]] if len(order) else 0.0
-    if not trade_off or best <= 0:
+
+    def __init__(self, n: int, likeness: Likeness) -> None:
+        self.costs: Floats = np.zeros(n)
+        self._likeness = likeness
+        self._own = np.ones(n)
+        # Columns of the Cholesky factor, a row for each candidate chosen.
+        self._factor = np.zeros((min(n, _MIXED), n))
+        self._chosen = 0
+
+    def add(self, at: int) -> None:
+        """The candidate at `at` is chosen; at most 100 are."""
+        known = self._factor[: self._chosen]
+        alike = (1 - _LEAST_OWN) * self._likeness(at)
+        column = (alike - known[:, at] @ known) / math.sqrt(self._own[at])
+        # No more can be explained than is left; likeness by brand and category, which is no kernel, might say so.
+        np.clip(column, -np.sqrt(self._own), np.sqrt(self._own), out=column)
+        self._factor[self._chosen] = column
+        self._chosen += 1
+        self._own = np.maximum(self._own - column**2, _LEAST_OWN)
+        self.costs = np.log(self._own) / math.log(_LEAST_OWN)
+
+
+KINDS: Mapping[str, type[Mmr] | type[Dpp]] = {"mmr": Mmr, "dpp": Dpp}
+
+
+def mixed(
+    order: Rows, scores: Floats, spread: Mmr | Dpp, trade_off: float, places: int, limits: Limits | None = None
+) -> Rows:
+    """The rows anew: place by place the row of largest
+
+        score / best score - trade_off * its cost in `spread`, from 0 to 1
+
+    and the first in `order` among equals, that the limits leave. `scores` (n,) are 0 or more and by row. Up to `places`
+    rows are chosen so, the first 100 by their cost, too; the others follow in order.
+    """
+    best = float(scores[order[0]]) if len(order) else 0.0
+    if best <= 0:
+        trade_off = 0.0
+    if not trade_off and limits is None:
         return order
-    left = scores[order] / best
-    most_alike = np.zeros(len(order))
-    value = np.empty(len(order))
-    chosen = []
-    for _ in range(min(places, _MIXED, len(order))):
-        np.multiply(most_alike, -trade_off, out=value)
-        value += left
+    left = scores[order] / (best or 1.0)
+    chosen: list[int] = []
+    for place in range(min(places, len(order))):
+        mixing = trade_off and place < _MIXED
+        if not mixing and limits is None:
+            break
+        value = left - trade_off * spread.costs if mixing else left
+        if limits is not None:
+            allowed = np.where(limits.closed(), -np.inf, value)
+            value = allowed if limits.strict or np.isfinite(allowed).any() else value
         at = int(value.argmax())
+        if not np.isfinite(value[at]):
+            break
         left[at] = -np.inf
         chosen.append(at)
-        np.maximum(most_alike, likeness(at), out=most_alike)
+        if mixing:
+            spread.add(at)
+        if limits is not None:
+            limits.add(at)
+    if limits is not None and limits.strict:
+        return order[chosen]
     return np.concatenate((order[chosen], order[np.isfinite(left)]))
 
 
-def likeness_of(
-    order: Rows, vectors: Float32, present: NDArray[np.bool_], candidates: types_pb2.CandidateColumns
-) -> Callable[[int], Floats]:
+def likeness_of(order: Rows, vectors: Float32, present: Bools, candidates: types_pb2.CandidateColumns) -> Likeness:
     """How alike candidates are, in the order given: the cosine of vectors (n, dim) of length 1.
 
     Where one of two has no vector, half for the same category and half for the same brand.

@@ -17,6 +17,8 @@ from souk.vectors import Float32
 # As the release gate of a bundle has it: a candidate alone and among others.
 _MOST_DIFFERENT = 1e-5
 _WARM_UP_ROWS = 64
+# Output of the heads that bundles made before it lack.
+_LOG_ODDS = "logit"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Model:
         self._heads = Session(bundle / manifest.heads_model, provider)
         self._lost: SessionLost | None = None
         self._probe()
+        self._linear = self._read_linear()
 
     def shopper(self, history: History) -> Float32:
         """The shopper's vector, of length 1: (dim,). The history holds at least one event."""
@@ -93,6 +96,16 @@ class Model:
             raise RuntimeError("probability: the model gave a number that is not from 0 to 1")
         return probability
 
+    def parts(self, features: Float32) -> Float32 | None:
+        """What each of len(FEATURES) features, and last a bias, adds to the log-odds of each objective, for features
+        (n, len(FEATURES)): (n, len(FEATURES) + 1, objectives), which sum to the log-odds of `probabilities`. None where
+        the heads do not say, or are not linear in their features."""
+        if self._linear is None:
+            return None
+        with_bias = np.append(features, np.ones((len(features), 1), np.float32), axis=1)
+        added: Float32 = with_bias[:, :, None] * self._linear
+        return added
+
     def check(self) -> None:
         """Raises when a network no longer answers anything."""
         if self._lost is not None:
@@ -109,6 +122,20 @@ class Model:
                 raise self._lost from error
             raise
         return value
+
+    def _read_linear(self) -> Float32 | None:
+        """Weights and, last, bias: (len(FEATURES) + 1, objectives), read off the log-odds of unit vectors."""
+        if _LOG_ODDS not in self._heads.outputs:
+            return None
+        n = len(self._columns)
+        some = np.random.default_rng(1).random((1, n), np.float32)
+        rows = np.concatenate((np.zeros((1, n), np.float32), np.eye(n, dtype=np.float32), some))
+        (found,) = self._heads.run([_LOG_ODDS], {"features": rows})
+        linear = np.zeros((len(FEATURES) + 1, self._objectives), np.float32)
+        linear[-1] = found[0]
+        linear[self._columns] = found[1:-1] - found[0]
+        straight = some @ linear[self._columns] + linear[-1]
+        return linear if np.allclose(straight, found[-1:], rtol=1e-4, atol=1e-4) else None
 
     def _probe(self) -> None:
         """Runs both on made-up numbers. Raises RuntimeError where what comes out cannot be right."""

@@ -37,6 +37,12 @@ class Objectives:
         scores: NDArray[np.float64] = (probability.astype(np.float64) * self._weights[scene]).sum(axis=1)
         return scores
 
+    def mean(self, values: Float32, scene: int) -> NDArray[np.float64]:
+        """The mean of values (..., objectives) by the weights of the scene: (...)."""
+        weights = self._weights[scene]
+        mean: NDArray[np.float64] = values @ (weights / max(float(weights.sum()), 1e-12))
+        return mean
+
     def columns(self, probability: Float32) -> list[ranker_pb2.ObjectiveColumn]:
         """Probabilities (n, objectives) as the answer holds them."""
         return [

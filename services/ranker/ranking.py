@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from services.domain.bundle import RankerManifest
 from services.domain.checks import Invalid
-from services.domain.features import features
+from services.domain.features import FEATURES, features
 from services.ranker import closeness, diversity
+from services.ranker.exposure import Exposure
 from services.ranker.factors import factors
 from services.ranker.model import History, Model
 from services.ranker.objectives import Objectives
@@ -177,7 +178,10 @@ class Ranking:
             order = diversity.by_score(scores, np.array(candidates.popularity, np.float64), candidates.id)
             order = order[factor[order] > 0]
             likeness = diversity.likeness_of(order, vectors, present, candidates)
-            order = diversity.mixed(order, scores, likeness, diversity.TRADE_OFF[request.scene], wanted)[:wanted]
+            spread = diversity.KINDS[self._settings.diversity](len(order), likeness)
+            limits = Exposure.of(request.scene, order, candidates, self._settings)
+            trade_off = diversity.TRADE_OFF[request.scene]
+            order = diversity.mixed(order, scores, spread, trade_off, wanted, limits)[:wanted]
             reasons = []
             if request.explain and len(order):
                 reasons = explain(order.tolist(), rows, score, factor, Ranked(request, vectors, found.vectors[:events]))
@@ -186,11 +190,26 @@ class Ranking:
             score=scores[order].tolist(),
             objectives=self._objectives.columns(probability[order]),
             reasons=reasons,
+            features=self._features(rows[order], request.scene) if reasons else (),
             generation=self.generation,
             reranked=read.count if read else 0,
             reranked_fewer=read.fewer if read else types_pb2.DEGRADATION_REASON_UNSPECIFIED,
         )
         return response, shopper
+
+    def _features(self, rows: Float32, scene: int) -> list[ranker_pb2.FeatureColumn]:
+        """What each feature adds to the ranked items, given their features (n, len(FEATURES))."""
+        parts = self.model.parts(rows)
+        if parts is None:
+            return []
+        means = self._objectives.mean(parts, scene)
+        return [
+            ranker_pb2.FeatureColumn(
+                feature=name, log_odds=parts[:, at].ravel().tolist(), scene_log_odds=means[:, at].tolist()
+            )
+            for at, name in enumerate((*FEATURES, "bias"))
+            if parts[:, at].any()
+        ]
 
     def _score(self, request: ranker_pb2.RankRequest, rows: Float32, probability: Float32) -> NDArray[np.float64]:
         return closeness.weigh(request, rows, self._objectives.score(probability, request.scene))

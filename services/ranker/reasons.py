@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from services.domain.features import FEATURES, LIKE, LIKED, MEANING, PROFILE, TOGETHER, WORDS
+from services.domain.features import FEATURES, LIKE, LIKED, MEANING, PROFILE, TOGETHER, WORDS, split_category
 from services.domain.offers import PROMOTION
 from services.domain.words import analyse
 from souk.ranker.v1 import ranker_pb2
@@ -80,6 +80,15 @@ class Ranked:
         event = self._history[self._near[int(np.argmax(closeness))]]
         return _NEAR[event.type], event.item_id
 
+    def interest(self, row: int) -> str:
+        """The shopper's strongest topic that is named for a category of the candidate or a word of its title, else
+        nothing: a topic's label begins with its category or its most telling word."""
+        candidates = self.request.candidates
+        names = {name.casefold() for name in split_category(candidates.categories[candidates.category[row]])}
+        names.update(candidates.title[row].casefold().split())
+        labels = (topic.label for topic in self.request.context.topics)
+        return next((label for label in labels if label.split(", ")[0].casefold() in names), "")
+
     def again(self, item_id: str) -> tuple[str, str]:
         """What the shopper last did with an item of the history."""
         return _AGAIN[self._last[item_id]], ""
@@ -142,7 +151,8 @@ def _words_of(respect: str, row: int, ranked: Ranked) -> tuple[str, str]:
         case "like":
             return "like what is shown here", request.item_ids[0] if len(request.item_ids) == 1 else ""
         case "profile":
-            return "fits your interests", ""
+            interest = ranked.interest(row)
+            return ("fits your interest in", interest) if interest else ("fits your interests", "")
         case "together" if request.scene == types_pb2.SCENE_SIMILAR:
             return "often met together with what is shown here", request.item_ids[0] if request.item_ids else ""
         case "together" if request.scene == types_pb2.SCENE_CART:

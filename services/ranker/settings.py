@@ -1,6 +1,6 @@
 """Settings of the ranker."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,10 @@ class RankerSettings(Settings):
         0.3, gt=0, le=10, description="Longest reading of a search's candidates; never over half of its time left."
     )
     max_boost: float = Field(1.5, ge=1, le=3, description="Most that an item's own boost multiplies or divides by.")
+    diversity: Literal["mmr", "dpp"] = Field("mmr", description="How what is alike is kept apart: pairs, or the list.")
+    brand_share: float = Field(1.0, gt=0, le=1, description="Most of any ten places that one brand may have.")
+    supplier_share: float = Field(1.0, gt=0, le=1, description="Most of any ten places that one supplier may have.")
+    sponsored_share: float = Field(0.5, gt=0, le=1, description="The same for each of both among paid places.")
     max_candidates: int = Field(1_000, ge=1, le=10_000, description="Candidates a request may hold.")
     max_running: int = Field(10_000, ge=10_000, description="Candidates that may be ranked at once.")
     max_waiting: int = Field(20_000, ge=0, description="Candidates that may wait before the gate.")

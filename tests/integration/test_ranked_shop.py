@@ -3,6 +3,7 @@
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def test_a_recommendation_takes_five_calls(shop: Shop, collector: Collector) -> 
     assert not answer.info.degradations
     assert len(answer.hits) == 10
     assert any(hit.reasons for hit in answer.hits)
+    assert all("bias" in hit.contributions for hit in answer.hits)
     calls = calls_of(collector, answer.info.request_id, 6)
     assert calls == ["Candidates", "EncodeShopper", "GetShopperContext", "Rank", "Recommend", "Search"]
     started = {timing.stage: (timing.start_us, timing.start_us + timing.duration_us) for timing in answer.info.timings}
@@ -135,7 +137,7 @@ def offer(like: types_pb2.Item, **attributes: str) -> types_pb2.Item:
 
 @pytest.fixture(scope="module")
 def offers(shop: Shop) -> Shop:
-    """Plates and clocks on promotion, rugs and lamps paid for, two campaigns."""
+    """Plates and clocks on promotion, rugs, lamps and scarves paid for, two campaigns."""
     now = int(time.time())
     items = {item.id: item for item in goods()}
     paid = [offer(items[f"{colour}-{thing}"], bid=str(bid)) for colour, thing, bid in PAID]
@@ -155,7 +157,12 @@ def offers(shop: Shop) -> Shop:
     return shop
 
 
-PAID = [("blue", "rug", 0.4), ("green", "rug", 0.4), ("blue", "lamp", 0.1), ("green", "lamp", 0.1)]
+# Rugs and lamps are all of one brand, scarves of another.
+PAID = [
+    (colour, thing, bid)
+    for colour in ("blue", "green", "white", "black")
+    for thing, bid in (("rug", 0.4), ("lamp", 0.1), ("scarf", 0.01))
+]
 
 
 def test_promotion_shows_what_is_on_promotion_for_the_shopper(offers: Shop) -> None:
@@ -186,11 +193,17 @@ def test_campaigns_are_recommended_in_their_scene_and_nowhere_else(offers: Shop)
 
 
 def test_paid_places_are_labelled_and_go_by_what_they_are_worth(offers: Shop) -> None:
-    answer = offers.client.recommend(types_pb2.SCENE_SPONSORED, shopper_id="regular", page_size=10)
-    assert {item.split("-")[1] for item in ids(answer)} == {"rug", "lamp"}
-    assert all(hit.sponsored for hit in answer.hits)
-    assert [hit.score for hit in answer.hits] == sorted((hit.score for hit in answer.hits), reverse=True)
-    assert not answer.info.degradations
+    scene = types_pb2.SCENE_SPONSORED
+    first = offers.client.recommend(scene, shopper_id="regular", page_size=4)
+    second = offers.client.recommend(scene, shopper_id="regular", page_size=6, page_token=first.info.next_page_token)
+    hits = [*first.hits, *second.hits]
+    assert all(hit.sponsored for hit in hits)
+    assert not first.info.degradations
+    # Four scarves, and of the brand of eight others no more than half of ten places, over both pages.
+    assert Counter(hit.item_id.split("-")[1] == "scarf" for hit in hits) == {True: 4, False: 5}
+    assert not second.info.next_page_token
+    free = [hit.score for hit in hits if hit.item_id.split("-")[1] != "scarf"]
+    assert free == sorted(free, reverse=True)
     home = offers.client.recommend(HOME, shopper_id="regular", page_size=100)
     assert not any(hit.sponsored for hit in home.hits)
 

@@ -48,3 +48,7 @@ def test_an_exported_ranker_does_in_serving_what_it_did_in_training(tmp_path: Pa
     np.testing.assert_allclose(model.shopper(history), expected[0].numpy(), atol=1e-5)
     rows = rng.random((30, len(FEATURES)), np.float32)
     np.testing.assert_allclose(model.probabilities(rows), heads.probability(rows), atol=1e-5)
+    parts = model.parts(rows)
+    assert parts is not None
+    np.testing.assert_allclose(parts[:, :-1], rows[:, :, None] * heads.weights, atol=1e-5)
+    np.testing.assert_allclose(parts.sum(axis=1), rows @ heads.weights + heads.bias, atol=1e-4)

@@ -38,9 +38,10 @@ class _Logistic(nn.Module):
         self.register_buffer("weights", torch.from_numpy(heads.weights))
         self.register_buffer("bias", torch.from_numpy(heads.bias))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         weights, bias = self.get_buffer("weights"), self.get_buffer("bias")
-        return torch.sigmoid(features @ weights + bias)
+        logit = features @ weights + bias
+        return torch.sigmoid(logit), logit
 
 
 def export_ranker(
@@ -78,7 +79,8 @@ def export_ranker(
             _Logistic(heads),
             (torch.zeros(2, len(FEATURES)),),
             ("features",),
-            ("probability",),
+            # The second tells serving what each feature adds.
+            ("probability", "logit"),
             ({0: torch.export.Dim("n")},),
             draft / HEADS,
         )

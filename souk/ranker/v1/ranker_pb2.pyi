@@ -194,6 +194,42 @@ class Reasons(_message.Message):
 Global___Reasons: _TypeAlias = Reasons  # noqa: Y015
 
 @_typing.final
+class FeatureColumn(_message.Message):
+    """What one feature of the heads adds to every ranked item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    LOG_ODDS_FIELD_NUMBER: _builtins.int
+    SCENE_LOG_ODDS_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """The feature's name (services/domain/features.py); "bias" for what every item has."""
+    @_builtins.property
+    def log_odds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its part of the log-odds of the objectives: item by item in the answer's order, of each item one an objective in the
+        order of `objectives`. The sum over all columns is the log-odds of the probability itself.
+        """
+
+    @_builtins.property
+    def scene_log_odds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One an item: the mean over the objectives, weighted as the scene weighs them."""
+
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        log_odds: _abc.Iterable[_builtins.float] | None = ...,
+        scene_log_odds: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "log_odds", b"log_odds", "scene_log_odds", b"scene_log_odds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureColumn: _TypeAlias = FeatureColumn  # noqa: Y015
+
+@_typing.final
 class RankResponse(_message.Message):
     """An order."""
 
@@ -207,6 +243,7 @@ class RankResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     RERANKED_FIELD_NUMBER: _builtins.int
     RERANKED_FEWER_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     generation: _builtins.str
     """The generation that answered."""
     reranked: _builtins.int
@@ -239,6 +276,12 @@ class RankResponse(_message.Message):
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTiming]:
         """What it cost: vectors, inference, list making."""
 
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureColumn]:
+        """What each feature adds, where reasons were asked for; features that add nothing to any item are left out. Empty for a
+        bundle whose heads do not give their log-odds, as those made before they did.
+        """
+
     def __init__(
         self,
         *,
@@ -250,10 +293,11 @@ class RankResponse(_message.Message):
         timings: _abc.Iterable[_types_pb2.StageTiming] | None = ...,
         reranked: _builtins.int = ...,
         reranked_fewer: _types_pb2.DegradationReason.ValueType = ...,
+        features: _abc.Iterable[Global___FeatureColumn] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "objectives", b"objectives", "order", b"order", "reasons", b"reasons", "reranked", b"reranked", "reranked_fewer", b"reranked_fewer", "score", b"score", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "generation", b"generation", "objectives", b"objectives", "order", b"order", "reasons", b"reasons", "reranked", b"reranked", "reranked_fewer", b"reranked_fewer", "score", b"score", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

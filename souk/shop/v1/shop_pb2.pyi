@@ -47,6 +47,26 @@ class Hit(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ContributionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ITEM_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
@@ -60,6 +80,7 @@ class Hit(_message.Message):
     LEG_SCORES_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     SPONSORED_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Which item."""
     revision: _builtins.int
@@ -90,6 +111,13 @@ class Hit(_message.Message):
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Why it is shown, where explain is set."""
 
+    @_builtins.property
+    def contributions(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What each feature of the ranker's heads ("affinity", "popularity", ...; "bias" for what every item has) adds to the
+        log-odds that ordered it, before what its scene multiplies by; where explain is set and a ranker ordered the answer.
+        The log-odds are a mean over click, cart and purchase, weighted as the scene weighs them (docs/recommend.md).
+        """
+
     def __init__(
         self,
         *,
@@ -106,10 +134,11 @@ class Hit(_message.Message):
         leg_scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         reasons: _abc.Iterable[_builtins.str] | None = ...,
         sponsored: _builtins.bool = ...,
+        contributions: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "_stock", b"_stock", "price", b"price", "stock", b"stock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "_stock", b"_stock", "brand", b"brand", "category", b"category", "currency", b"currency", "item_id", b"item_id", "leg_scores", b"leg_scores", "position", b"position", "price", b"price", "reasons", b"reasons", "revision", b"revision", "score", b"score", "sponsored", b"sponsored", "stock", b"stock", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "_stock", b"_stock", "brand", b"brand", "category", b"category", "contributions", b"contributions", "currency", b"currency", "item_id", b"item_id", "leg_scores", b"leg_scores", "position", b"position", "price", b"price", "reasons", b"reasons", "revision", b"revision", "score", b"score", "sponsored", b"sponsored", "stock", b"stock", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
     _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015

@@ -84,9 +84,15 @@ def test_a_page_leaves_out_what_must_not_be_shown() -> None:
     assert not hits[0].HasField("stock")
 
 
+ADDED = {1: {"affinity": 0.5}}
+
+
 def test_reasons_travel_with_their_items() -> None:
-    listed = Listed(columns(list("abc")), [2, 0, 1], [3.0, 2.0, 1.0], "ranker", [["c why"], ["a why"], ["b why"]])
+    listed = Listed(
+        columns(list("abc")), [2, 0, 1], [3.0, 2.0, 1.0], "ranker", {2: ["c why"], 0: ["a why"], 1: ["b why"]}, ADDED
+    )
     explored = listed.exploring([slot("b", 0)])
     asked = Wanted(types_pb2.SCENE_HOME, "s", 3, None, b"fingerpr", retriever_pb2.Filter(), frozenset(), True)
     hits = explored.page(asked, FIRST, out_of_stock=False)
     assert [(hit.item_id, list(hit.reasons)) for hit in hits] == [("b", ["b why"]), ("c", ["c why"]), ("a", ["a why"])]
+    assert [dict(hit.contributions) for hit in hits] == [{"affinity": 0.5}, {}, {}]

@@ -55,6 +55,34 @@ def test_the_heads_read_the_features_in_the_order_of_the_manifest(tmp_path: Path
     np.testing.assert_array_equal(turned.probabilities(rows[:, ::-1].copy()), expected)
 
 
+def test_a_bundle_of_an_earlier_version_goes_on_and_tells_no_parts(tmp_path: Path) -> None:
+    known = tuple(name for name in FEATURES if name != "promotion")
+    old = model(tmp_path / "old", features=known, heads=tiny.heads_network(columns=known, log_odds=False))
+    new = model(tmp_path / "new")
+    rows = np.random.default_rng(1).random((5, len(FEATURES)), np.float32)
+    np.testing.assert_allclose(old.probabilities(rows), new.probabilities(rows), atol=1e-6)
+    assert old.parts(rows) is None
+
+
+def test_what_features_add_is_told_in_the_order_of_the_features(tmp_path: Path) -> None:
+    turned = model(tmp_path, features=FEATURES[::-1], heads=tiny.heads_network(columns=FEATURES[::-1]))
+    rows = np.random.default_rng(1).random((5, len(FEATURES)), np.float32)
+    parts = turned.parts(rows)
+    assert parts is not None
+    assert parts.shape == (5, len(FEATURES) + 1, 3)
+    at = FEATURES.index("popularity")
+    np.testing.assert_allclose(parts[:, at, 0], rows[:, at] * tiny.COEFFICIENTS["popularity"], atol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-parts.sum(axis=1))), turned.probabilities(rows), atol=1e-6)
+
+
+def test_heads_that_are_not_linear_tell_no_parts(tmp_path: Path) -> None:
+    network = tiny.heads_network()
+    network.graph.node[0].output[0] = "linear"
+    network.graph.node.insert(1, helper.make_node("Mul", ["linear", "linear"], ["logit"]))
+    rows = np.zeros((1, len(FEATURES)), np.float32)
+    assert model(tmp_path, heads=network).parts(rows) is None
+
+
 def _softmax_over_the_batch() -> Any:
     network = tiny.heads_network()
     network.graph.node[1].CopyFrom(helper.make_node("Softmax", ["logit"], ["probability"], axis=0))

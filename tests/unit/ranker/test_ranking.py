@@ -59,11 +59,12 @@ async def ranking(retriever: ArrayRetriever, tmp_path: Path, monkeypatch: pytest
     manifest = bundle.manifest.ranker
     assert manifest is not None
     workers = threads.pool("rank", 1)
+    settings = RankerSettings(vector_seconds=5, sponsored_share=1)
     async with serving(retriever) as address, connect(address) as channel:
         stub = retriever_pb2_grpc.RetrieverStub(channel)
-        vectors = ItemVectors(stub, manifest.space_version, manifest.dim, RankerSettings(vector_seconds=5))
+        vectors = ItemVectors(stub, manifest.space_version, manifest.dim, settings)
         model = CountingModel(bundle.path, manifest, "CPUExecutionProvider")
-        ranking = Ranking(bundle.generation, manifest, model, vectors, vectors.close, workers, RankerSettings())
+        ranking = Ranking(bundle.generation, manifest, model, vectors, vectors.close, workers, settings)
         yield ranking
         await ranking.close()
     workers.shutdown()
@@ -281,3 +282,16 @@ async def test_in_promotion_the_promotion_is_always_a_reason(ranking: Ranking) -
     assert {name: reason.subject for name, reason in subjects.items()} == {"i1": "mug week", "i2": "spring"}
     elsewhere = await rank(ranking, columns, scene=types_pb2.SCENE_HOME, explain=True)
     assert not any(reasons.reasons for reasons in elsewhere.reasons)  # These heads do not care for promotions.
+
+
+async def test_what_the_features_add_sums_to_the_log_odds(ranking: Ranking) -> None:
+    context = shopper(("i1", VIEW), ("i2", BOUGHT))
+    columns = tiny.candidates(*MANY, popularity=[float(n * n) for n in range(40)])
+    told = await rank(ranking, columns, context=context, explain=True, top_k=7)
+    assert {"affinity", "popularity", "bias"} <= {column.feature for column in told.features}
+    parts = np.array([column.log_odds for column in told.features]).reshape(-1, 7, 3)
+    probability = np.array([column.probability for column in told.objectives]).T
+    np.testing.assert_allclose(parts.sum(axis=0), np.log(probability / (1 - probability)), atol=1e-4)
+    of_scene = np.array([column.scene_log_odds for column in told.features])
+    np.testing.assert_allclose(of_scene, parts @ np.array(tiny.WEIGHTS) / sum(tiny.WEIGHTS), atol=1e-5)
+    assert not (await rank(ranking, columns, context=context)).features

@@ -50,6 +50,17 @@ def test_an_item_is_not_said_to_be_near_itself() -> None:
     assert ranked(("a", view), vectors=vectors[:1]).again("a") == ("you viewed it", "")
 
 
+def test_an_interest_is_named_where_the_item_is_of_it() -> None:
+    columns = tiny.candidates(
+        "a", "b", "c", title=["pot", "red kettles", "x"], category=[1, 0, 0], categories=["", "Home > Teapots"]
+    )
+    labels = ("teapots, clay", "Kettles", "Rugs")
+    context = coldstart_pb2.ShopperContext(topics=[coldstart_pb2.TopicShare(label=label) for label in labels])
+    none = np.zeros((3, tiny.DIM), np.float32)
+    met = Ranked(tiny.request(columns, context=context), none, none[:0])
+    assert [met.interest(row) for row in range(3)] == ["teapots, clay", "Kettles", ""]
+
+
 def test_no_more_than_four_reasons_are_told_strongest_first() -> None:
     rows = np.zeros((2, len(FEATURES)), np.float32)
     names = ("words", "meaning", "like", "profile", "popularity", "recency", "price_closeness")

@@ -1,5 +1,6 @@
 """Small but real networks with the interface of a bundle's ranker, and requests to rank with them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,21 +74,27 @@ def shopper_network(sign: float = 1.0) -> Any:
         helper.make_tensor_value_info("mask", TensorProto.BOOL, ["batch", "length"]),
     ]
     output = helper.make_tensor_value_info("shopper", TensorProto.FLOAT, ["batch", DIM])
-    return _model(nodes, inputs, output, constants)
+    return _model(nodes, inputs, [output], constants)
 
 
-def heads_network(bias: float = -2.0, coefficients: dict[str, float] = COEFFICIENTS) -> Any:
-    """sigmoid(features W + b)."""
+def heads_network(
+    bias: float = -2.0,
+    coefficients: dict[str, float] = COEFFICIENTS,
+    columns: Sequence[str] = FEATURES,
+    log_odds: bool = True,
+) -> Any:
+    """sigmoid(features W + b); bundles of earlier versions have fewer columns and do not give the log-odds."""
     nodes = [
         helper.make_node("Gemm", ["features", "w", "b"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["probability"]),
     ]
-    column = np.array([coefficients.get(name, 0.0) for name in FEATURES], np.float32)
+    column = np.array([coefficients.get(name, 0.0) for name in columns], np.float32)
     weights = np.stack([column, column / 2, column / 4], axis=1)
     constants = {"w": weights, "b": np.array([bias, bias - 1, bias - 2], np.float32)}
-    inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", len(FEATURES)])]
-    output = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n", 3])
-    return _model(nodes, inputs, output, constants)
+    inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", len(columns)])]
+    names = ("probability", "logit") if log_odds else ("probability",)
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in names]
+    return _model(nodes, inputs, outputs, constants)
 
 
 def ranker_manifest(**fields: Any) -> RankerManifest:
@@ -176,9 +183,9 @@ def request(columns: types_pb2.CandidateColumns, **fields: Any) -> ranker_pb2.Ra
     return ranker_pb2.RankRequest(candidates=columns, **{"scene": types_pb2.SCENE_HOME} | fields)
 
 
-def _model(nodes: list[Any], inputs: list[Any], output: Any, constants: dict[str, Any]) -> Any:
+def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: dict[str, Any]) -> Any:
     tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "tiny", inputs, [output], tensors)
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model
