@@ -18,7 +18,7 @@ from training.encoder.config import ConfigError, TrainConfig
 from training.encoder.contrastive import add_gradients, contrastive_loss
 from training.encoder.heads import Heads
 from training.encoder.loop import Task, gathered, world
-from training.encoder.model import Model, autocast, encode, padded, tokens
+from training.encoder.model import Model, autocast, encode, padded, token_states, tokens
 from training.encoder.negatives import Words, hard_negatives
 from training.encoder.quick_eval import Exam, best
 from training.encoder.shops import Bools, Ints, Query, Shop
@@ -321,10 +321,7 @@ class Finetune(Task):
 
     def _states(self, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Token states (b, l, dim) and their mask."""
-        input_ids, mask = padded(ids, self._model.device)
-        bert = self._model.module.model
-        found = bert(input_ids=input_ids, attention_mask=mask, token_type_ids=torch.zeros_like(input_ids))
-        return found.last_hidden_state, mask
+        return token_states(self._model, ids)
 
     def before_step(self, step: int) -> None:
         """Looks for hard negatives at the beginning and every `mine_every` steps."""
@@ -435,8 +432,8 @@ class _Labels:
         return -1 if self.unseen[row] else int(self.of[row])
 
 
-def _labels(shops: Sequence[Shop], seed: int) -> tuple[list[_Labels], int]:
-    """The labels of each shop over the classes of all, and how many classes there are."""
+def _labels(shops: Sequence[Shop], seed: int) -> tuple[list[_Labels], list[str]]:
+    """The labels of each shop over the classes of all, and the names of the classes."""
     counts = Counter(category for shop in shops for category in shop.categories if category)
     names = sorted(category for category, count in counts.items() if count >= _MIN_OF_A_CLASS)
     number = {name: i for i, name in enumerate(names)}
@@ -445,7 +442,7 @@ def _labels(shops: Sequence[Shop], seed: int) -> tuple[list[_Labels], int]:
         of = np.array([number.get(category, -1) for category in shop.categories])
         unseen = np.random.default_rng(seed).random(len(of)) < _UNSEEN
         labels.append(_Labels(of, unseen & (of >= 0)))
-    return labels, len(names)
+    return labels, names
 
 
 def _odds(shop: Shop, config: FinetuneConfig) -> NDArray[np.float64]:

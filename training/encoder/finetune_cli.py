@@ -69,5 +69,9 @@ def finetune(
         }
         following = f"python -m training encoder export --model {out} --out {out}-onnx"
         finish(
-            out, ended, lambda metrics: save(task.finished(), out, {**facts, "metrics": metrics}), console, following
+            out,
+            ended,
+            lambda metrics: save(task.finished(), out, {**facts, "metrics": metrics}, task.heads.files()),
+            console,
+            following,
         )

@@ -1,9 +1,20 @@
-"""Heads on the encoder's token states: auxiliary tasks that teach it categories and relevance."""
+"""Heads on the encoder's token states: auxiliary tasks that teach it categories and relevance, kept beside it."""
 
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from souk.vectors import Float32
+from training.encoder.model import Model, token_states, tokens
+
+WEIGHTS, FACTS = "heads.safetensors", "heads.json"
+_AT_ONCE = 64
 # Dimensions of an attention head, as MiniLM has them.
 _HEAD = 32
 
@@ -83,19 +94,33 @@ class DecoderHead(torch.nn.Module):
 
 
 class Heads(torch.nn.Module):
-    """The heads that have a weight above 0, and their weighted loss."""
+    """The heads that have a weight above 0, and their weighted loss. `classes` are the names of the categories."""
 
-    def __init__(self, dim: int, classes: int, pooling: str, category: float, relevance: float, decoder: float) -> None:
+    def __init__(
+        self, dim: int, classes: Sequence[str], pooling: str, category: float, relevance: float, decoder: float
+    ) -> None:
         super().__init__()
+        self.classes, self._pooling = list(classes), pooling
         made = AttentionPooling if pooling == "attention" else lambda _: MeanPooling()
         self.weights = {"category": category, "relevance": relevance, "decoder": decoder}
-        self.category = CategoryHead(dim, classes, made(dim)) if category and classes else None
+        self.category = CategoryHead(dim, len(classes), made(dim)) if category and classes else None
         self.relevance = RelevanceHead(dim, made(dim)) if relevance else None
         self.decoder = DecoderHead(dim) if decoder else None
 
     def used(self) -> bool:
         """Whether there is any."""
         return any(True for _ in self.children())
+
+    def files(self) -> dict[str, bytes]:
+        """What `load_heads` reads, by name; nothing where there is no head."""
+        if not self.used():
+            return {}
+        facts = {"classes": self.classes, "pooling": self._pooling, **self.weights}
+        weights = {name: one.detach().cpu().contiguous() for name, one in self.state_dict().items()}
+        return {
+            WEIGHTS: safetensors.torch.save(weights),
+            FACTS: (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode(),
+        }
 
     def loss(
         self,
@@ -122,3 +147,45 @@ class Heads(torch.nn.Module):
                 wrong_loss = (F.softplus(wrong) * strange).sum() / strange.sum().clamp(min=1)
                 total = total + self.weights[name] * (F.softplus(-right).mean() + wrong_loss) / 2
         return total
+
+
+def load_heads(directory: Path, model: Model) -> Heads:
+    """The heads that were trained with the model of this directory, where it is. Raises FileNotFoundError."""
+    if not (directory / FACTS).is_file():
+        raise FileNotFoundError(f"{directory / FACTS}: missing; finetune with category, relevance or decoder above 0")
+    heads = Heads(model.dim, **json.loads((directory / FACTS).read_text(encoding="utf-8")))
+    heads.load_state_dict(safetensors.torch.load_file(directory / WEIGHTS))
+    return heads.to(model.device).eval()
+
+
+def classify(
+    model: Model, heads: Heads, items: Sequence[str], max_tokens: int | None = None
+) -> list[tuple[str, float]]:
+    """The likeliest category of each item's text, and its probability. Raises ValueError without that head."""
+    if heads.category is None:
+        raise ValueError("category: the model was trained without this head")
+    found: list[tuple[str, float]] = []
+    with torch.inference_mode():
+        for states in _read(model, items, max_tokens):
+            shares, numbers = heads.category(*states).softmax(dim=1).max(dim=1)
+            found += zip([heads.classes[number] for number in numbers.tolist()], shares.tolist(), strict=True)
+    return found
+
+
+def relevance(
+    model: Model, heads: Heads, queries: Sequence[str], items: Sequence[str], max_tokens: int | None = None
+) -> Float32:
+    """How probable it is that an item's text answers the query of its place, float32 (n,). Raises ValueError without
+    that head."""
+    if heads.relevance is None:
+        raise ValueError("relevance: the model was trained without this head")
+    with torch.inference_mode():
+        read = zip(_read(model, queries, max_tokens), _read(model, items, max_tokens), strict=True)
+        parts = [heads.relevance(*query, *item).sigmoid().cpu().numpy() for query, item in read]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def _read(model: Model, texts: Sequence[str], max_tokens: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    model.module.eval()
+    for begin in range(0, len(texts), _AT_ONCE):
+        yield token_states(model, tokens(model, texts[begin : begin + _AT_ONCE], max_tokens))

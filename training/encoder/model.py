@@ -1,7 +1,7 @@
 """A trainable encoder on disk: a Hugging Face directory of a mean-pooled BERT, read, written and run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,11 @@ def load(directory: Path) -> Model:
     return Model(*read_model(directory))
 
 
-def save(model: Model, out: Path, facts: dict[str, Any]) -> None:
+def save(model: Model, out: Path, facts: dict[str, Any], files: Mapping[str, bytes] | None = None) -> None:
     """Writes the directory that `load`, `encoder export` and sentence-transformers read.
 
-    `facts` (settings, data, metrics: JSON values) are kept beside it as training.json. It appears under its name only
-    when all of it is there. Raises ExportError where `out` exists.
+    `facts` (settings, data, metrics: JSON values) are kept beside it as training.json, and so are `files`, by name. It
+    appears under its name only when all of it is there. Raises ExportError where `out` exists.
     """
     if out.exists():
         raise ExportError(f"{out}: exists already; name a new directory with --out")
@@ -74,6 +74,8 @@ def save(model: Model, out: Path, facts: dict[str, Any]) -> None:
         ):
             (draft / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (draft / "2_Normalize").mkdir()
+        for name, content in (files or {}).items():
+            (draft / name).write_bytes(content)
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
@@ -98,6 +100,15 @@ def padded(sequences: Sequence[Sequence[int]], device: torch.device, pad: int = 
         ids[row, : len(sequence)] = torch.tensor(sequence)
         mask[row, : len(sequence)] = 1
     return ids.to(device), mask.to(device)
+
+
+def token_states(model: Model, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """The last layer's states of the tokens, (b, longest, dim), and their mask: what heads read."""
+    input_ids, mask = padded(ids, model.device)
+    found = model.module.model(
+        input_ids=input_ids, attention_mask=mask, token_type_ids=torch.zeros_like(input_ids)
+    ).last_hidden_state
+    return found, mask
 
 
 def encode(model: Model, texts: Sequence[str], max_tokens: int | None = None, precision: str = "fp32") -> Float32:
