@@ -13,8 +13,11 @@ from training.ranker.examples import Histories
 
 
 class Served:
-    """Of the items of a log, in the order of its numbers. Orders by the heads alone, without what serving does to the
-    list afterwards. Raises BundleError, ValueError where the bundle has no ranker."""
+    """Of the items of a log, in the order of its numbers. Orders by the heads alone: what serving adds for the items
+    that a scene is about, for a reranker, for limits and for diversity is not in it.
+
+    Raises BundleError, ValueError where the bundle has no ranker.
+    """
 
     def __init__(self, bundle: Path, item_ids: Sequence[str]) -> None:
         manifest = read_bundle(bundle).manifest.ranker

@@ -100,7 +100,7 @@ def fit_ranker(
     told: Callable[[str], None],
     epoch_told: Callable[[Epoch], None],
 ) -> Fitted:
-    """Trains within config.minutes since `started` (time.monotonic()). Raises TooLittle.
+    """Trains within config.minutes since `started` (time.monotonic()). Raises TooLittle, Unrandomised.
 
     The Transformer learns on all but the latest examples, the heads on those, so that they meet affinities of moments
     that it has not learned. Then it goes on for a little over everything.
@@ -113,6 +113,9 @@ def fit_ranker(
             f"{len(examples)} moments at which shoppers with a history liked something: at least "
             f"{_MIN_EXAMPLES} to learn from and {_MIN_EXAMPLES} held out are needed"
         )
+    until = float(examples.now[late].min()) if log.has_time else 0.0
+    shown = _late_answers(shop.answers, until)
+    curve = _curve(shop.answers, shown, config)
     rng = np.random.default_rng(config.seed)
     choose = rng.permutation(late)[: config.validation_examples]
     told("Transformer")
@@ -128,13 +131,10 @@ def fit_ranker(
         epoch_told,
     ).run()
     told("heads")
-    until = float(examples.now[late].min()) if log.has_time else 0.0
     teller = make_teller(shop, trained, until, _before(log, examples, learn, until))
-    shown = _late_answers(shop.answers, until)
     pool = late if shown is None else shown
     chosen = rng.permutation(pool)[:_HEAD_EXAMPLES]
     cut = int(len(chosen) * 0.75)
-    curve = _curve(shop.answers, shown, config)
     parts = []
     for part, share in zip((chosen[:cut], chosen[cut:]), _ROWS, strict=True):
         enough = started + share * seconds
