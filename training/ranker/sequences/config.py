@@ -28,10 +28,8 @@ class SequencesConfig:
     """Places of histories a step learns from, about."""
     negatives: int = 2048
     """Items a step compares with, drawn anew for each; a catalogue not much larger is taken whole."""
-    ahead: int = 4
-    """How many of the next events a place is to point at."""
-    ahead_weight: float = 0.4
-    """Of each against the one before it."""
+    softening: float = 0.3
+    """Share of what a place is to point at that goes to companions of the next item."""
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     average: float = 0.995

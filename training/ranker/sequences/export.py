@@ -82,20 +82,25 @@ def said_by_neighbours(neighbours: Neighbours, histories: list[Ints], keep: int,
     return np.stack([neighbours.of(*latest(history, keep, decay), own=0.0) for history in histories])
 
 
-def write(model: SequenceRanker, item_ids: list[str], neighbours: Neighbours, directory: Path) -> dict[str, float]:
-    """Writes shopper.onnx, items.npz and neighbours.npz, and proves that they say what PyTorch says, alone and in a
-    batch; what was found. Raises GateError."""
+def write(model: SequenceRanker, item_ids: list[str], neighbours: Neighbours, directory: Path) -> None:
+    """Writes shopper.onnx, items.npz and neighbours.npz."""
     shopper = model.eval().shopper
-    dim = shopper.head.out_features
     with torch.inference_mode():
         vectors = model.items().numpy()
     np.savez(directory / ITEMS, ids=np.array(item_ids, dtype=np.str_), vectors=vectors)
     np.savez(directory / NEIGHBOURS, **asdict(neighbours))
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    example = (torch.zeros(2, 3, dim), torch.ones(2, 3) > 0)
+    example = (torch.zeros(2, 3, vectors.shape[1]), torch.ones(2, 3) > 0)
     write_onnx(shopper, example, ("items", "mask"), ("shopper",), (sizes, sizes), directory / SHOPPER)
+
+
+def prove(model: SequenceRanker, directory: Path) -> dict[str, float]:
+    """Runs what was written against what was trained, alone and in a batch. Raises GateError."""
+    shopper = model.eval().shopper
     rng = np.random.default_rng(0)
     lengths = [1, 2, shopper.max_history, *rng.integers(1, shopper.max_history + 1, _GATE_HISTORIES)]
+    with np.load(directory / ITEMS) as items:
+        vectors: Float32 = items["vectors"]
     histories = [rng.integers(0, len(vectors), length) for length in lengths]
     session = _session(directory)
     together = _run(session, vectors, histories)
@@ -103,8 +108,8 @@ def write(model: SequenceRanker, item_ids: list[str], neighbours: Neighbours, di
     for row, history in enumerate(histories):
         alone = _run(session, vectors, [history])[0]
         with torch.inference_mode():
-            items = torch.from_numpy(vectors[history])[None]
-            reference = shopper(items, torch.ones(items.shape[:2]) > 0).numpy()[0]
+            met = torch.from_numpy(vectors[history])[None]
+            reference = shopper(met, torch.ones(met.shape[:2]) > 0).numpy()[0]
         parity = min(parity, float(alone @ reference))
         invariance = min(invariance, float(alone @ together[row]))
     for name, value, limit in (("parity", parity, MIN_PARITY), ("batch invariance", invariance, MIN_INVARIANCE)):

@@ -15,7 +15,7 @@ from training.new_directory import new_directory
 from training.ranker.log import Floats, Ints
 from training.ranker.neighbours import Neighbours, find_neighbours
 from training.ranker.sequences.config import SequencesConfig
-from training.ranker.sequences.export import Blend, Served, said_by_neighbours, write, write_card
+from training.ranker.sequences.export import Blend, Served, prove, said_by_neighbours, write, write_card
 from training.ranker.sequences.files import Sequences
 from training.ranker.sequences.judging import Scores, leave_out, measures, moments, ranks, ranks_of
 from training.ranker.sequences.model import Facts
@@ -27,6 +27,7 @@ WEIGHT_TRIALS = (0.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 """Of item-kNN beside the model."""
 _PARTNERS = 100
 _FEWEST_ITEMS = 3
+_DIRECTIONS = 192
 _SMALLEST_VARIANCE = 1e-4
 
 
@@ -71,19 +72,24 @@ def facts_of(
             own = sorted(columns[one] for one in set(attributes.get(item, ())) if one in columns)
             rows += [row_of[item]] * len(own)
             cells += own
-            values += [len(own) ** -0.5] * len(own)
+            values += [max(len(own), 1) ** -0.5] * len(own)
         if columns:
             found_bags = torch.sparse_coo_tensor(
-                torch.tensor([rows, cells]), torch.tensor(values), (len(item_ids), len(columns)), dtype=torch.float32
+                torch.tensor([rows, cells]),
+                torch.tensor(values),
+                (len(item_ids), len(columns)),
+                dtype=torch.float32,
+                check_invariants=True,
             ).coalesce()
     return Facts(found_content, found_bags)
 
 
 def whitened(vectors: Float32) -> Float32:
-    """Vectors (n, dim) with mean 0 and every direction of the same spread, of mean square length 1."""
+    """Vectors (n, dim) with mean 0 in their 192 widest directions, each of the same spread, of mean square length 1."""
     centred = vectors.astype(np.float64) - vectors.mean(axis=0)
     values, directions = np.linalg.eigh(centred.T @ centred / len(centred))
-    out = centred @ directions / np.sqrt(np.maximum(values, 0) + _SMALLEST_VARIANCE)
+    widest = np.argsort(-values)[:_DIRECTIONS]
+    out = centred @ directions[:, widest] / np.sqrt(np.maximum(values[widest], 0) + _SMALLEST_VARIANCE)
     found: Float32 = (out / max(np.sqrt((out**2).sum(axis=1).mean()), 1e-12)).astype(np.float32)
     return found
 
@@ -122,12 +128,13 @@ def fit(
         "popularity": lambda histories: np.repeat(counts[None], len(histories), axis=0),
         "item-knn": _knn(neighbours, keep, decay),
     }
-    training = Training(sequences, facts, config, checkpoint, epoch_told)
+    training = Training(sequences, facts, neighbours, config, checkpoint, epoch_told)
     before = training.spent
     model = training.run()
     told("ONNX and its gates")
     with new_directory(out) as draft:
-        proved = write(model, sequences.item_ids, neighbours, draft)
+        write(model, sequences.item_ids, neighbours, draft)
+        proved = prove(model, draft)
         write_card(draft, model, Blend(0.0, keep, decay), {})
         told("weight of item-kNN")
         weight = best_weight(sequences, some, Served.open(draft), masked)

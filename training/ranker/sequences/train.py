@@ -17,6 +17,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from souk.vectors import Float32
 from training.ranker.log import Ints
+from training.ranker.neighbours import Neighbours
+from training.ranker.sequences.companions import Companions
 from training.ranker.sequences.config import SequencesConfig
 from training.ranker.sequences.files import Sequences
 from training.ranker.sequences.judging import measures, ranks_of
@@ -26,6 +28,8 @@ from training.ranker.sequences.softmax import Left, log_sum
 
 _WARM_UP_STEPS = 100
 _MAX_NORM = 1.0
+# Companions of an item that a place is shown at once.
+_DRAWS = 2
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,13 @@ class Training:
         self,
         sequences: Sequences,
         facts: Facts,
+        neighbours: Neighbours,
         config: SequencesConfig,
         checkpoint: Path,
         told: Callable[[Epoch], None],
     ) -> None:
         self._sequences, self._config, self._checkpoint, self._told = sequences, config, checkpoint, told
+        self._companions = Companions.of(neighbours)
         torch.manual_seed(config.seed)
         self._model = SequenceRanker(config, len(sequences.item_ids), facts)
         self._mean = SequenceRanker(config, len(sequences.item_ids), facts)
@@ -59,8 +65,7 @@ class Training:
             self._model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
         )
         self._windows = Windows.of(sequences, config.max_history)
-        owner = sequences.owner
-        self._first, self._end = sequences.starts[owner], sequences.starts[owner + 1] - 2
+        self._first = sequences.starts[sequences.owner]
         self._choose = choosers(sequences, config)
         self._masked = not sequences.repeats()
         self._epoch, self._step, self._stale, self._spent = 0, 0, 0, 0.0
@@ -90,6 +95,11 @@ class Training:
     def epochs(self) -> int:
         """How many are done."""
         return self._epoch
+
+    @property
+    def ndcg(self) -> float:
+        """NDCG@10 of the best epoch on the validation."""
+        return self._best_ndcg
 
     @property
     def spent(self) -> float:
@@ -134,28 +144,25 @@ class Training:
             columns = np.sort(rng.choice(n, config.negatives, replace=False))
             # The right one is not among the wrong ones, sampled or not.
             factor, others = n / config.negatives, table[torch.from_numpy(columns)]
-        right = F.embedding(torch.from_numpy(item[event + 1]), table)
-        own = (shoppers * right).sum(dim=1)
-        said = (shoppers * self._wanted(event, table)).sum(dim=1)
+        right = item[event + 1]
+        own = (shoppers * F.embedding(torch.from_numpy(right), table)).sum(dim=1)
+        said = (shoppers * self._wanted(right, table, rng)).sum(dim=1)
         return log_sum(shoppers, own, others, factor, self._left(event, columns, n)) - said.mean()
 
-    def _wanted(self, event: Ints, table: Tensor) -> Tensor:
-        """What each place is to point at: the next item, and with falling weight those after it."""
-        item, config = self._sequences.item, self._config
-        total, weights = torch.zeros(len(event), table.shape[1]), torch.zeros(len(event), 1)
-        for ahead in range(config.ahead):
-            later = event + 1 + ahead
-            inside = later < self._end[event]
-            weight = torch.from_numpy((inside * config.ahead_weight**ahead).astype(np.float32))[:, None]
-            total = total + weight * F.embedding(torch.from_numpy(item[np.where(inside, later, 0)]), table)
-            weights = weights + weight
-        return total / weights
+    def _wanted(self, item: Ints, table: Tensor, rng: np.random.Generator) -> Tensor:
+        """What each place is to point at: the next item, and for a share what shoppers meet together with it, drawn
+        anew each time (label smoothing, Szegedy et al. 2016, along the graph of the items)."""
+        share = self._config.softening / _DRAWS
+        total = (1 - self._config.softening) * F.embedding(torch.from_numpy(item), table)
+        for _ in range(_DRAWS):
+            total = total + share * F.embedding(torch.from_numpy(self._companions.draw(item, rng)), table)
+        return total
 
     def _left(self, event: Ints, columns: Ints, n: int) -> Left:
-        """All that the shopper meets in the part to learn from is no wrong answer: it is masked or right as well."""
+        """What the shopper met up to the right item is no wrong answer: it is left out of the ranking, or right."""
         column_of = np.full(n, NOTHING)
         column_of[columns] = np.arange(len(columns))
-        begin, end = self._first[event], self._end[event]
+        begin, end = self._first[event], event + 2
         rows = np.repeat(np.arange(len(event)), end - begin)
         found = column_of[self._sequences.item[ranges(begin, end)]]
         return Left(rows[found >= 0], found[found >= 0])

@@ -1,0 +1,53 @@
+"""What is written ranks as what was trained, and the numbers of the report are those of what is written."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.unit.training.ranker.sequences.walks import write_walks
+from training.ranker.export import GateError
+from training.ranker.sequences.config import fitted
+from training.ranker.sequences.export import CARD, Served, prove
+from training.ranker.sequences.files import read_sequences
+from training.ranker.sequences.judging import measures, ranks_of
+from training.ranker.sequences.model import Facts, SequenceRanker
+from training.ranker.sequences.pipeline import facts_of, fit, whitened
+
+
+def test_the_report_is_that_of_the_files(tmp_path: Path) -> None:
+    sequences = read_sequences(write_walks(tmp_path / "walks.txt"), seed=1)
+    config = replace(fitted(sequences, seed=1), dim=16, dropout=0.1, learning_rate=0.01, epochs=4)
+    out = tmp_path / "ranker"
+    report = fit(sequences, Facts(), config, out, tmp_path / "checkpoint.pt", lambda what: None, lambda epoch: None)
+    served = Served.open(out)
+    assert not report.about["masked"]
+    again = measures(ranks_of(sequences, 1, np.arange(sequences.shoppers), served.scores, masked=False))
+    assert again == pytest.approx(report.test)
+    assert report.test["hr@5"] > report.baselines["popularity"]["test"]["hr@5"] + 0.2
+    assert json.loads((out / CARD).read_text())["test"] == report.to_json()["test"]
+    other = SequenceRanker(config, len(sequences.item_ids), Facts())
+    with pytest.raises(GateError, match="parity: min cosine"):
+        prove(other, out)
+    with pytest.raises(FileExistsError, match="exists already"):
+        fit(sequences, Facts(), config, out, tmp_path / "checkpoint.pt", lambda what: None, lambda epoch: None)
+
+
+def test_facts_stand_in_the_rows_of_their_items() -> None:
+    content = {"b": np.array([1, 0, 2], np.float32), "c": np.array([0, 1, 1], np.float32)}
+    attributes = {"a": ["red", "rare"], "b": ["red"], "c": ["red", "red"]}
+    facts = facts_of(["c", "x", "a", "b"], content, attributes)
+    assert facts.content is not None
+    assert facts.bags is not None
+    assert facts.content.any(dim=1).tolist() == [True, False, False, True]
+    assert facts.bags.to_dense().tolist() == [[1], [0], [1], [1]]
+    assert facts_of(["a"], None, None) == Facts()
+
+
+def test_whitened_vectors_spread_alike_in_all_directions() -> None:
+    rng = np.random.default_rng(1)
+    narrow = rng.standard_normal((500, 4)) @ np.diag([3, 2, 1, 0.5]) + 5
+    out = whitened(narrow.astype(np.float32))
+    np.testing.assert_allclose(out.T @ out / len(out), np.eye(4) / 4, atol=0.01)
