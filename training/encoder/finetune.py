@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from souk.vectors import Float32
 from training.encoder.adapters import adapt
 from training.encoder.adversarial import fgm, pgd
 from training.encoder.augment import in_another_order, in_another_word, with_typo
@@ -19,7 +20,7 @@ from training.encoder.contrastive import add_gradients, contrastive_loss
 from training.encoder.heads import Heads
 from training.encoder.loop import Task, gathered, world
 from training.encoder.model import Model, autocast, encode, padded, token_states, tokens
-from training.encoder.negatives import Words, hard_negatives
+from training.encoder.negatives import Guide, Words, hard_negatives, likely_answers
 from training.encoder.quick_eval import Exam, best
 from training.encoder.shops import Bools, Ints, Query, Shop
 
@@ -27,6 +28,8 @@ from training.encoder.shops import Bools, Ints, Query, Shop
 _MIN_OF_A_CLASS = 5
 # The share of items whose category the heads never see, by which they are measured.
 _UNSEEN = 0.1
+# Texts between two signs of life while negatives are looked for.
+_ENCODED = 512
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,13 @@ class FinetuneConfig(TrainConfig):
     negatives: int = 1
     """Hard negatives of each query."""
     negatives_by: tuple[str, ...] = ("words", "model")
+    """How they are looked for; with neither, those that were judged irrelevant, then any."""
     negative_depth: int = 50
     """The best of each kind of search that may become negatives."""
     negative_margin: float = 0.05
     """An item nearer to the query than its answer less this (cosine) may be an answer itself and is none."""
+    guided: bool = False
+    """Items of the batch that the model, as it came, finds so near to a query are not held against it either."""
     mine_every: int = 0
     """Steps after which negatives are looked for again with what was learned; 0: only at the beginning."""
     mine_items: int = 5000
@@ -92,6 +98,8 @@ class FinetuneConfig(TrainConfig):
     """Queries are drawn in proportion to (queries of the answer's category)^-this: 1 makes categories equal."""
     tail_balance: float = 0.0
     """Queries are drawn in proportion to (1 + popularity of the answer)^-this."""
+    breadth: float = 0.0
+    """Queries are drawn in proportion to (number of answers)^this: people ask for "toner" more than for one toner."""
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {
         "batch": (2, 1_000_000),
@@ -121,6 +129,7 @@ class FinetuneConfig(TrainConfig):
         "shop_temperature": (1, 100),
         "class_balance": (0, 1),
         "tail_balance": (0, 1),
+        "breadth": (0, 2),
     }
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "adapter": ("full", "lora", "adalora", "bottleneck"),
@@ -133,8 +142,6 @@ class FinetuneConfig(TrainConfig):
         for one in self.negatives_by:
             if one not in ("words", "model"):
                 raise ConfigError(f"negatives_by: must be of words, model, not {one!r}")
-        if self.negatives and not self.negatives_by:
-            raise ConfigError("negatives_by: must name words or model where negatives is above 0")
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,16 @@ class Example:
     query: Query
     typed: str
     rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What an example is compared by: the query's grades, its rows, and the guide's vectors of query and rows."""
+
+    grades: dict[int, float]
+    rows: tuple[int, ...]
+    query: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    items: Float32 = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
 
 class Finetune(Task):
@@ -162,6 +179,8 @@ class Finetune(Task):
         if config.synonyms and not synonyms:
             raise ConfigError("synonyms: needs a file of synonyms, --synonyms")
         self._model, self._shops, self._config, self._synonyms = model, list(shops), config, synonyms
+        # Before adapters change it, and the weights of a checkpoint.
+        self._guide = Guide(model, config.query_tokens, config.item_tokens, config.precision) if config.guided else None
         # The layers drawn here (adapters, heads) follow from the seed, too.
         torch.manual_seed(config.seed)
         self.adapter = adapt(model.module.model, config.adapter, config.rank, config.width, config.steps)
@@ -233,13 +252,13 @@ class Finetune(Task):
         # In order of length a chunk has little padding; `place` finds each text's vector again.
         order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
         place = np.argsort(order)
-        everyone = gathered([(one.query.grades, one.rows) for one in examples])
+        everyone = gathered(self._compared(examples, shop))
         loss = self._loss(everyone, len(ids), torch.from_numpy(place).to(device))
 
         def forward(numbers: Sequence[int]) -> Tensor:
             with autocast(device, precision):
-                pooled, _ = self._model.module(*padded([ids[order[number]] for number in numbers], device))
-            return pooled  # type: ignore[no-any-return]
+                parts = _alike([ids[order[number]] for number in numbers])
+                return torch.cat([self._model.module(*padded(part, device))[0] for part in parts])
 
         def add() -> float:
             found = add_gradients(forward, loss, len(ids), config.chunk, share)
@@ -272,7 +291,18 @@ class Finetune(Task):
             *tokens(self._model, texts[queries:], config.item_tokens),
         ]
 
-    def _loss(self, everyone: list[tuple[dict[int, float], tuple[int, ...]]], texts: int, place: Tensor) -> Any:
+    def _compared(self, examples: Sequence[Example], shop: Shop) -> list[_Compared]:
+        if self._guide is None:
+            return [_Compared(one.query.grades, one.rows) for one in examples]
+        # As asked, not as typed this time: a slip of the keys changes no answer.
+        queries = self._guide.queries([one.query.text for one in examples])
+        items = self._guide.items([shop.texts[row] for one in examples for row in one.rows])
+        return [
+            _Compared(one.query.grades, one.rows, query, own)
+            for one, query, own in zip(examples, queries, np.split(items, len(examples)), strict=True)
+        ]
+
+    def _loss(self, everyone: list[_Compared], texts: int, place: Tensor) -> Any:
         """The contrastive loss as a function of the vectors of all processes, each in its order of length."""
         config, device = self._config, self._model.device
         per_process = len(everyone) // world()
@@ -282,12 +312,16 @@ class Finetune(Task):
         # First the answers of all processes, in the order of their queries, then the negatives.
         parts = range(1, 2 + config.negatives)
         items = [line for part in parts for own in lines for line in own[part * per_process : (part + 1) * per_process]]
-        rows = [one[1][part - 1] for part in parts for one in everyone]
+        rows = [one.rows[part - 1] for part in parts for one in everyone]
+        seen = np.array([one.items[part - 1] for part in parts for one in everyone]) if config.guided else None
         allowed = np.ones((len(everyone), len(rows)), bool)
-        for number, (grades, own) in enumerate(everyone):
-            allowed[number] = [grades.get(row, 0) == 0 and row != own[0] for row in rows]
+        for number, one in enumerate(everyone):
+            allowed[number] = [one.grades.get(row, 0) == 0 and row != one.rows[0] for row in rows]
+            if seen is not None:
+                judged = np.array([row in one.grades for row in rows])
+                allowed[number] &= judged | ~likely_answers(one.query, seen, number, config.negative_margin)
             allowed[number, number] = True
-        weights = torch.tensor([one[0][one[1][0]] for one in everyone], device=device)
+        weights = torch.tensor([one.grades[one.rows[0]] for one in everyone], device=device)
         mask = torch.from_numpy(allowed).to(device)
 
         def loss(vectors: Tensor) -> Tensor:
@@ -336,14 +370,26 @@ class Finetune(Task):
     def _mined(self, shop: Shop) -> list[list[int]]:
         """For each query to learn rows of hard negatives, those that people found irrelevant first."""
         config = self._config
+        judged = [[row for row, grade in query.grades.items() if grade == 0] for query in shop.learn]
+        if not config.negatives_by:
+            return judged
         rows = _searched(shop, config.mine_items, config.seed)
         texts = [shop.texts[row] for row in rows.tolist()]
-        items = encode(self._model, texts, config.item_tokens, config.precision)
-        queries = encode(self._model, [one.text for one in shop.learn], config.query_tokens, config.precision)
+        asked = [one.text for one in shop.learn]
+        vectors = []
+        total = len(texts) + len(asked)
+        for begin, part, limit in (
+            *((i, texts[i : i + _ENCODED], config.item_tokens) for i in range(0, len(texts), _ENCODED)),
+            *((len(texts) + i, asked[i : i + _ENCODED], config.query_tokens) for i in range(0, len(asked), _ENCODED)),
+        ):
+            self.working(f"negatives, {shop.name}", begin, total)
+            vectors.append(encode(self._model, part, limit, config.precision))
+        self.working(f"negatives, {shop.name}", total, total)
+        items, queries = np.split(np.concatenate(vectors), [len(texts)])
         words = Words(texts) if "words" in config.negatives_by else None
         place = {int(row): number for number, row in enumerate(rows)}
         pools = []
-        for query, vector in zip(shop.learn, queries, strict=True):
+        for query, vector, wrong in zip(shop.learn, queries, judged, strict=True):
             moved = replace(query, grades={place[row]: grade for row, grade in query.grades.items()})
             found: list[Ints] = [np.zeros(0, np.int64)]
             if words is not None:
@@ -353,8 +399,7 @@ class Finetune(Task):
             near = hard_negatives(
                 moved, vector, items, np.unique(np.concatenate(found)), config.negative_margin, config.negative_depth
             )
-            judged = [row for row, grade in query.grades.items() if grade == 0]
-            pools.append(list(dict.fromkeys([*judged, *rows[near].tolist()])))
+            pools.append(list(dict.fromkeys([*wrong, *rows[near].tolist()])))
         return pools
 
     def evaluate(self) -> dict[str, float]:
@@ -420,6 +465,16 @@ class Finetune(Task):
         self.adapter.restore(state["adapter"])
 
 
+def _alike(ids: Sequence[list[int]]) -> list[list[list[int]]]:
+    """Texts in order of length, parted where the longest is more than twice the first: padding costs time."""
+    parts: list[list[list[int]]] = []
+    for one in ids:
+        if not parts or len(one) > 2 * len(parts[-1][0]):
+            parts.append([])
+        parts[-1].append(one)
+    return parts
+
+
 @dataclass(frozen=True)
 class _Labels:
     """The class of each item of a shop, -1 for none, and which of those that have one no head learns from."""
@@ -446,11 +501,12 @@ def _labels(shops: Sequence[Shop], seed: int) -> tuple[list[_Labels], list[str]]
 
 
 def _odds(shop: Shop, config: FinetuneConfig) -> NDArray[np.float64]:
-    """The probability of each query to learn, by category and popularity of its best answer."""
+    """The probability of each query to learn, by category and popularity of its best answer and number of answers."""
     answers = [max(query.grades, key=lambda row: query.grades[row]) for query in shop.learn]
     classes = Counter(shop.categories[row] for row in answers)
     odds = np.array([classes[shop.categories[row]] ** -config.class_balance for row in answers], np.float64)
     odds *= (1 + shop.popularity[answers].astype(np.float64)) ** -config.tail_balance
+    odds *= np.array([len(query.relevant) for query in shop.learn], np.float64) ** config.breadth
     found: NDArray[np.float64] = odds / odds.sum()
     return found
 

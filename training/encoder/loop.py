@@ -63,6 +63,8 @@ class Task(ABC):
 
     module: torch.nn.Module
     chosen: str
+    working: Callable[[str, int, int], None] = staticmethod(lambda what, done, total: None)
+    """Told of long work between steps: what it is, how much of it is done, and how much there is."""
 
     @abstractmethod
     def identity(self) -> str:

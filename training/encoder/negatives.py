@@ -1,15 +1,18 @@
-"""Hard negatives: items that look like an answer, by words or by the encoder, and are none."""
+"""Hard negatives, items that look like an answer and are none; and what must be no negative, since it may be one."""
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from services.domain.words import analyse
 from souk.vectors import Float32
+from training.encoder.model import Model, encode
 from training.encoder.quick_eval import best
-from training.encoder.shops import Ints, Query
+from training.encoder.shops import Bools, Ints, Query
 
 _K1, _B = 1.2, 0.75
 
@@ -58,3 +61,37 @@ def hard_negatives(query: Query, vector: Float32, items: Float32, candidates: In
     scores = items[rows] @ vector
     rows, scores = rows[scores <= limit], scores[scores <= limit]
     return rows[np.argsort(-scores, kind="stable")[:most]]
+
+
+def likely_answers(query: Float32, items: Float32, own: int, margin: float) -> Bools:
+    """Which items, bool (n,), a guide finds nearer to the query than its answer, row `own`, less `margin` (in cosine).
+
+    In-batch negatives are answers of other queries; for "toner cartridge" another toner among them is an answer, too
+    (GISTEmbed, Solatorio 2024). `query` (dim,) and `items` (n, dim) have length 1.
+    """
+    scores = items @ query
+    found: Bools = scores > scores[own] - margin
+    return found
+
+
+class Guide:
+    """An encoder as it was when this was made, whatever is learned later; reads each text once."""
+
+    def __init__(self, model: Model, query_tokens: int, item_tokens: int, precision: str) -> None:
+        self._model = replace(model, module=copy.deepcopy(model.module))
+        self._tokens, self._precision = (query_tokens, item_tokens), precision
+        self._known: tuple[dict[str, Float32], dict[str, Float32]] = ({}, {})
+
+    def queries(self, texts: Sequence[str]) -> Float32:
+        """Vectors of length 1, float32 (n, dim)."""
+        return self._read(0, texts)
+
+    def items(self, texts: Sequence[str]) -> Float32:
+        """Vectors of length 1, float32 (n, dim)."""
+        return self._read(1, texts)
+
+    def _read(self, kind: int, texts: Sequence[str]) -> Float32:
+        known = self._known[kind]
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        known.update(zip(new, encode(self._model, new, self._tokens[kind], self._precision), strict=True))
+        return np.stack([known[text] for text in texts])

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
 
@@ -32,6 +40,14 @@ def train(task: Task, config: TrainConfig, out: Path, console: Console) -> Ended
                 shown = ", ".join(f"{name} {value:.4f}" for name, value in evaluated.metrics.items())
                 progress.console.print(f"step {evaluated.step}: {shown}{mark}", highlight=False, soft_wrap=True)
 
+        bars: dict[str, TaskID] = {}
+
+        def working(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what)
+            progress.update(bars[what], completed=done, total=total, visible=done < total)
+
+        task.working = working
         return Loop(task, config, _work(out), _board(out), told).run()
 
 

@@ -13,11 +13,11 @@ from souk.dataset import DatasetError
 from tests.unit.training.encoder import tiny
 from training.encoder.cli import app
 from training.encoder.config import ConfigError
-from training.encoder.finetune import Finetune, FinetuneConfig
+from training.encoder.finetune import Example, Finetune, FinetuneConfig
 from training.encoder.loop import Ended, Evaluated, Loop
 from training.encoder.model import encode, load, save
 from training.encoder.pairs import Pair
-from training.encoder.shops import Shop
+from training.encoder.shops import Query, Shop
 
 CONFIG = FinetuneConfig(
     steps=20, batch=16, chunk=64, learning_rate=3e-3, evaluate_every=10, patience=0, held_out=0.25, item_tokens=16,
@@ -64,6 +64,7 @@ def test_it_learns(tmp_path: Path, shop: Shop) -> None:
             "learning_rate": 0.02,
         },
         {"mine_every": 10, "typos": 0.3, "shuffled": 0.3, "class_balance": 1.0, "tail_balance": 0.5},
+        {"guided": True, "negative_margin": -0.02, "breadth": 1.0},
     ],
     ids=lambda changed: " ".join(map(str, changed.values())),
 )
@@ -138,11 +139,49 @@ def test_negatives_of_a_query_are_what_people_found_irrelevant_first_and_never_a
     other = Finetune(tiny.model(), [replace(shop, learn=[judged, *shop.learn[1:]])], task._config, {})
     other.before_step(0)
     assert other._pools[0][0][:2] == [5, 6]
+    alone = Finetune(tiny.model(), other._shops, replace(task._config, negatives_by=()), {})
+    alone.before_step(0)
+    assert alone._pools[0][:2] == [[5, 6], []]
     for batch in (task.draw(np.random.default_rng(step)) for step in range(20)):
         for example in batch:
             assert len(example.rows) == 4
             assert example.query.grades[example.rows[0]] > 0
             assert all(example.query.grades.get(row, 0) == 0 for row in example.rows[1:])
+
+
+def test_what_the_guide_takes_for_an_answer_is_not_learned_from_but_what_was_judged_is(shop: Shop) -> None:
+    one, other = shop.learn[:2]
+    query = replace(one, grades={one.relevant[0]: 3.0, other.relevant[0]: 0.0})
+
+    def losses(judged: Query, margin: float) -> float:
+        pair = replace(shop, learn=[judged, other])
+        task = Finetune(tiny.model(), [pair], replace(CONFIG, guided=True, negatives=0, negative_margin=margin), {})
+        examples = [Example(0, query, query.text, (query.relevant[0],)) for query in pair.learn]
+        return task.learn(examples, 1.0, "fp32")["loss"]
+
+    # With every item taken for an answer nothing is left to tell an answer from.
+    assert losses(one, 2.0) == 0
+    assert losses(one, -2.0) > losses(query, 2.0) > 0
+
+
+def test_looking_for_negatives_tells_how_far_it_is(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.encoder.finetune._ENCODED", 32)
+    task = Finetune(tiny.model(), [shop], CONFIG, {})
+    told: list[tuple[str, int, int]] = []
+    task.working = lambda *one: told.append(one)
+    task.before_step(0)
+    assert {what for what, _, _ in told} == {"negatives, toy"}
+    assert [done for _, done, _ in told] == [0, 32, 64, 80, 112, 130]
+    assert {total for _, _, total in told} == {80 + len(shop.learn)}
+
+
+def test_broad_queries_are_drawn_more_often(shop: Shop) -> None:
+    broad = replace(shop.learn[0], grades=dict.fromkeys(range(4), 1.0))
+    both = replace(shop, learn=[broad, shop.learn[1]])
+    odds = {
+        b: Finetune(tiny.model(), [both], replace(CONFIG, breadth=b), {})._odds[0].tolist() for b in (0.0, 0.5, 1.0)
+    }
+    assert odds == {0.0: [0.5, 0.5], 0.5: pytest.approx([2 / 3, 1 / 3]), 1.0: pytest.approx([0.8, 0.2])}
 
 
 def test_queries_are_drawn_as_categories_and_popularity_are_balanced(tmp_path: Path) -> None:
@@ -179,7 +218,6 @@ def test_what_does_not_fit_is_refused_by_name(shop: Shop, changed: dict[str, obj
     [
         ("adapter = 'prefix'", "adapter: must be one of full, lora, adalora, bottleneck, not 'prefix'"),
         ("negatives_by = ['luck']", "negatives_by: must be of words, model, not 'luck'"),
-        ("negatives_by = []", "negatives_by: must name words or model where negatives is above 0"),
         ("dims = [4]", "dims: must be from 8 to 4096, not 4"),
         ("temperature = 0", "temperature: must be from 0.001 to 1, not 0"),
         ("batch = 1", r"batch: must be from 2 to 1e\+06, not 1"),

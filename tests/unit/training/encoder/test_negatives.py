@@ -1,8 +1,11 @@
 """Hard negatives look like answers and are none."""
 
 import numpy as np
+import torch
 
-from training.encoder.negatives import Words, hard_negatives
+from tests.unit.training.encoder import tiny
+from training.encoder.model import encode
+from training.encoder.negatives import Guide, Words, hard_negatives, likely_answers
 from training.encoder.shops import Query
 
 TEXTS = ["red running shoes", "blue running shoes", "running shorts", "kettle", "red mug of the red shop"]
@@ -28,3 +31,24 @@ def test_what_is_nearer_than_the_answer_less_the_margin_is_left_out() -> None:
     assert found.tolist() == [4, 5]
     assert hard_negatives(query, vector, items, np.arange(6), 0.0, 1).tolist() == [3]
     assert hard_negatives(query, vector, items, np.arange(6), -2.0, 10).tolist() == [2, 3, 4, 5]
+
+
+def test_an_item_of_the_batch_as_near_as_the_answer_is_no_negative() -> None:
+    query, items = unit(0)[0], unit(30, 10, 32, 40, 90)
+    assert likely_answers(query, items, 0, 0.05).tolist() == [True, True, True, False, False]
+    assert likely_answers(query, items, 0, -0.05).tolist() == [False, True, False, False, False]
+    # The answer of another query of the same batch is measured against that answer.
+    assert likely_answers(query, items, 3, 0.0).tolist() == [True, True, True, False, False]
+
+
+def test_the_guide_stays_what_the_model_was() -> None:
+    model = tiny.model()
+    texts = ["red kettle", "blue toaster acme", "red kettle"]
+    before = encode(model, texts, 8)
+    guide = Guide(model, 8, 8, "fp32")
+    with torch.no_grad():
+        for parameter in model.module.parameters():
+            parameter.mul_(1.5)
+    assert np.abs(encode(model, texts, 8) - before).max() > 0.01
+    np.testing.assert_allclose(guide.queries(texts), before, atol=1e-6)
+    np.testing.assert_allclose(guide.items(texts[::-1]), before[::-1], atol=1e-6)
