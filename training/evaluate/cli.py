@@ -9,8 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from training.evaluate.metrics import RULES
+from training.policy.cli import policy
 
 app = typer.Typer(help="How good search and ranking are.", no_args_is_help=True)
+app.command()(policy)
 
 
 @app.callback()
@@ -88,28 +90,64 @@ def search(
     console.print(f"next: {command}", highlight=False, soft_wrap=True)
 
 
-@app.command("ranking")
-def ranking(
+@app.command("ranker")
+def ranker(
     dataset: Annotated[Path, typer.Option(help="A canonical dataset with events.")],
     bundle: Annotated[Path, typer.Option(help="A bundle, or what `encoder export` wrote: the encoder.")],
-    minutes: Annotated[float, typer.Option(help="What one training of the ranker may take.")] = 3.0,
-    seeds: Annotated[int, typer.Option(help="Trainings of the ranker with the settings found best.", min=1)] = 3,
+    protocol: Annotated[
+        str | None, typer.Option(help="time or leave-one-out. Default: time, where the events have it.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="What one training may take.")] = 3.0,
+    trials: Annotated[int, typer.Option(help="Settings that each system may try on the validation, 1 to 4.")] = 4,
+    seeds: Annotated[int, typer.Option(help="Trainings with the settings found best.", min=1)] = 3,
     shoppers: Annotated[int, typer.Option(help="At most so many, drawn by seed, in validation and test.")] = 2000,
     cache: Annotated[Path, typer.Option(help="Where content vectors are kept.")] = Path(".souk/content"),
+    out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path(".souk/evaluate/ranker"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON and nothing else.")] = False,
 ) -> None:
-    """The next basket of each shopper among all items: popularity, item-kNN and the ranker, tuned equally often."""
-    # Imported here: torch takes seconds, and --help should not.
-    from training.evaluate.ranking import evaluate_dataset, figure
+    """The ranker among all items beside popularity, item-kNN and SASRec, all tuned equally often.
+
+    What is finished is kept beside the report until all is: killed and run again, the command goes on where it was.
+    """
+    # Imported here: torch and matplotlib take seconds, and --help should not.
+    from training.evaluate.ranker import evaluate_ranker
+    from training.evaluate.ranker_report import COLUMNS, write_report
+    from training.ranker.config import RankerConfig
     from training.train_cli import refusals
 
-    console = Console()
-    with refusals():
-        report = evaluate_dataset(
-            dataset, bundle, cache, minutes, seeds, shoppers, lambda what: console.print(what, highlight=False)
+    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with refusals(), Progress(*bars, console=Console(stderr=True)) as progress:
+        task = progress.add_task("runs", total=None)
+        report = evaluate_ranker(
+            dataset,
+            bundle,
+            cache,
+            out.parent / f".{out.name}.runs",
+            protocol,
+            RankerConfig(minutes=minutes),
+            seeds,
+            trials,
+            shoppers,
+            lambda what: progress.console.print(what, highlight=False, soft_wrap=True),
+            lambda done, total: progress.update(task, completed=done, total=total),
         )
-    table = Table("system", "HR@10", "NDCG@10", "recall@10", "chosen of its trials", "time", title=report.protocol)
-    for one in report.results:
-        cells = [figure(one, name) for name in ("hr", "ndcg", "recall")]
-        table.add_row(one.name, *cells, one.chosen, f"{one.seconds:.0f} s")
+        write_report(out, report)
+    if as_json:
+        typer.echo((out / "report.json").read_text(), nl=False)
+        return
+    console = Console()
+    table = Table("", *(one.name for one in report.results), box=None)
+    for name in COLUMNS:
+        table.add_row(name, *(f"{one.spread(name)[0]:.4f}" for one in report.results))
     console.print(table)
-    console.print(f"next: python -m training train ranker --dataset {dataset} --bundle {bundle} --out NEW")
+    for baseline, gains in report.gains.items():
+        for name, gain in gains.items():
+            console.print(
+                f"ranker over {baseline}, {name}: {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), "
+                f"p = {gain.p_value:.4f}",
+                highlight=False,
+            )
+    found = f"{report.facts['shoppers_test']} shoppers; all measures, the spread between seeds and a picture -> {out}"
+    console.print(found, highlight=False, soft_wrap=True)
+    command = f"python -m training train ranker --dataset {dataset} --bundle {bundle} --out NEW"
+    console.print(f"next: {command}", highlight=False, soft_wrap=True)

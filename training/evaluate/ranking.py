@@ -1,44 +1,19 @@
-"""How well the ranker orders all items, beside popularity and item-kNN that were tuned as often: offline, on a log."""
+"""What is asked of a ranking and how it is judged, and the scores of every system but SASRec: offline, on a log."""
 
-import math
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from souk.dataset import read_items
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
-from training.content import Encoder
-from training.data.canonical import open_dataset
-from training.data.splits import by_time
-from training.ranker.config import RankerConfig
 from training.ranker.examples import Examples, session_examples
-from training.ranker.log import Bools, Ints, Log, read_log
-from training.ranker.measures import Measured, measure
+from training.ranker.log import Bools, Ints, Log
+from training.ranker.measures import Measured, auc, measure
 from training.ranker.neighbours import Neighbours, find_neighbours, latest
-from training.ranker.pipeline import Fitted, Shop, fit_ranker, make_teller, shopper_vectors
+from training.ranker.pipeline import Fitted, Shop, make_teller, shopper_vectors
 from training.ranker.situations import popularity
 
-# What each may try on the validation; all as often, each in the order given.
-POPULARITY_TRIALS: tuple[float, ...] = (7, 30, 90, 365)
-"""Half-life in days."""
-KNN_TRIALS: tuple[tuple[str, int, float], ...] = (
-    ("session", 100, 0.7),
-    ("session", 30, 0.9),
-    ("shopper", 100, 0.9),
-    ("shopper", 30, 0.7),
-)
-"""Met together by whom, items of the history, and the weight of each session against the next."""
-RANKER_TRIALS: tuple[dict[str, float], ...] = (
-    {},
-    {"learning_rate": 1e-3},
-    {"max_history": 32},
-    {"id_dropout": 0.1, "dropout": 0.1},
-)
 _PARTNERS, _WINDOW = 300, 100
 _AT_ONCE = 64
 
@@ -47,109 +22,68 @@ Scores = Callable[[int], Float32]
 
 @dataclass(frozen=True)
 class Moment:
-    """The next basket of shoppers after a split, and the rows of the log that lie before it."""
+    """What shoppers are asked about, and the rows of the log that lie before it, up to the time `until`.
+
+    `new_only`: items met before are left out, since nobody had liked an item again by then.
+    """
 
     examples: Examples
     seen: Bools
     until: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a system reached: measures of each seed on the test, and what the trials found best."""
-
-    name: str
-    chosen: str
-    measured: list[Measured]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """Results with what they are of."""
-
-    protocol: str
-    results: list[Result]
-
-
-def evaluate_dataset(
-    path: Path,
-    bundle: Path,
-    cache: Path,
-    minutes: float,
-    seeds: int,
-    shoppers: int,
-    told: Callable[[str], None],
-) -> Report:
-    """The whole comparison on a dataset: split by time where it has time, else each shopper's last event."""
-    dataset = open_dataset(path)
-    config = RankerConfig(minutes=minutes)
-    log = read_log(dataset, dataset.events(), config.seed)
-    told("content vectors")
-    shop = Shop.of(log, list(read_items(path)), Encoder.open(bundle), cache, lambda done, total: None)
-    if log.has_time:
-        split = by_time(dataset)
-        moments = [float(part["time"].dt.epoch("us").min()) / 1e6 for part in (split.validation, split.test)]  # type: ignore[arg-type]
-        bounds = [(moments[0], moments[1]), (moments[1], math.inf)]
-        how = "split by time, the first session after it"
-    else:
-        bounds = [(0.0, 0.0), (0.0, math.inf)]
-        how = "leave one out, the last event"
-    validation, test = (next_baskets(log, *bound, config.seed, shoppers) for bound in bounds)
-    met = "items met before may be wanted again" if has_repeats(log) else "items met before are left out"
-    protocol = (
-        f"{dataset.info.name}: {how}; {len(test.examples)} shoppers with a history, all {len(log.item_ids)} items "
-        f"ranked; {met}"
-    )
-    told(protocol)
-    with tempfile.TemporaryDirectory() as checkpoints:
-        seeds_given = [config.seed + number for number in range(seeds)]
-        results = evaluate_ranking(shop, validation, test, config, seeds_given, Path(checkpoints), told)
-    return Report(protocol, results)
-
-
-def figure(result: Result, name: str) -> str:
-    """Mean over seeds, and the spread between them; with one run, the standard error over shoppers."""
-    means = [float(getattr(one, name).mean()) for one in result.measured]
-    if len(means) > 1:
-        return f"{np.mean(means):.4f} ({min(means):.4f} to {max(means):.4f})"
-    values = getattr(result.measured[0], name)
-    return f"{means[0]:.4f} ± {values.std() / math.sqrt(max(len(values), 1)):.4f}"
+    new_only: bool
 
 
 def next_baskets(log: Log, after: float, before: float, seed: int, most: int) -> Moment:
-    """The first session of each shopper from `after` to `before`, at most so many drawn by seed.
-
-    Without time: each shopper's last event (`before` infinite) or the last but one.
-    """
+    """The first session of each shopper from `after` to `before` (times of the log), at most so many drawn by seed."""
     examples = session_examples(log, seed, within=False)
-    shopper = log.shopper[examples.end]
-    if log.has_time:
-        inside = np.flatnonzero((examples.now >= after) & (examples.now < before))
-        _, first = np.unique(shopper[inside], return_index=True)
-        chosen, seen = inside[first], log.time < after
-    else:
-        back = 1 if np.isinf(before) else 2
-        last = log.starts[shopper + 1]
-        chosen = np.flatnonzero(examples.end == last - back)
-        seen = np.arange(len(log.item)) < log.starts[log.shopper + 1] - back
+    inside = np.flatnonzero((examples.now >= after) & (examples.now < before))
+    _, first = np.unique(log.shopper[examples.end[inside]], return_index=True)
+    return _moment(log, examples, inside[first], log.time < after, after, seed, most)
+
+
+def last_events(log: Log, back: int, seed: int, most: int) -> Moment:
+    """The last event (`back` 1) or the last but one (2) of each shopper of three or more, where it speaks for its item
+    (Kang and McAuley 2018, section 4.1); at most so many drawn by seed.
+
+    Where there is time, other shoppers' later events are among what was seen: the protocol has it so.
+    """
+    many = np.flatnonzero(np.diff(log.starts) > 2)
+    end = log.starts[many + 1] - back
+    many, end = many[log.liked[end]], end[log.liked[end]]
+    examples = Examples(
+        log.starts[many],
+        end,
+        log.time[end],
+        np.arange(len(end) + 1),
+        log.item[end],
+        np.ones(len(end)),
+        log.type[end],
+    )
+    # The row counted from the shopper's end; those of fewer than three events all stay.
+    left = log.starts[log.shopper + 1] - np.arange(len(log.item))
+    seen = (left > back) | (np.diff(log.starts) <= 2)[log.shopper]
+    until = float(log.time[seen].max(initial=0.0))
+    return _moment(log, examples, np.arange(len(end)), seen, until, seed, most)
+
+
+def _moment(log: Log, examples: Examples, chosen: Ints, seen: Bools, until: float, seed: int, most: int) -> Moment:
     chosen = np.sort(np.random.default_rng(seed).permutation(chosen)[:most])
-    return Moment(examples.take(chosen), seen, after)
+    return Moment(examples.take(chosen), seen, until, not has_repeats(rows_before(log, seen)))
 
 
 def judge(moment: Moment, log: Log, scores: Scores) -> Measured:
-    """Full ranking of all items. Where no shopper ever likes an item again, what was met is left out."""
-    mask = not has_repeats(log)
+    """Full ranking of all items, with "auc" among the values."""
     examples, parts = moment.examples, []
     for begin in range(0, len(examples), _AT_ONCE):
         some = np.arange(begin, min(begin + _AT_ONCE, len(examples)))
         table = np.stack([scores(int(number)) for number in some]).astype(np.float32)
         part = examples.take(some)
         rows = np.repeat(np.arange(len(some)), np.diff(part.starts))
-        if mask:
+        if moment.new_only:
             for row, number in enumerate(some):
                 table[row, log.item[examples.begin[number] : examples.end[number]]] = np.nan
-        parts.append(measure(table, rows, part.items))
+        measured = measure(table, rows, part.items)
+        parts.append(Measured({**measured.values, "auc": auc(table, rows, part.items)}, measured.first))
     return Measured.joined(parts)
 
 
@@ -217,61 +151,6 @@ def affinity_scores(shop: Shop, moment: Moment, fitted: Fitted) -> Scores:
     examples = moment.examples
     vectors = shopper_vectors(fitted.trained, table, shop.log, examples, np.arange(len(examples)))
     return lambda number: table @ vectors[number]
-
-
-def evaluate_ranking(
-    shop: Shop,
-    validation: Moment,
-    test: Moment,
-    config: RankerConfig,
-    seeds: Sequence[int],
-    checkpoints: Path,
-    told: Callable[[str], None],
-) -> list[Result]:
-    """Tunes each system on the validation with as many trials, tests it on what comes after.
-
-    `config.minutes` is what one training may take; `seeds` are those of the ranker (the others draw nothing).
-    """
-    log = shop.log
-
-    def tuned(name: str, trials: Sequence[object], scores: Callable[[Moment, int], Scores]) -> Result:
-        started = time.monotonic()
-        found = []
-        for number, trial in enumerate(trials):
-            found.append(float(judge(validation, log, scores(validation, number)).ndcg.mean()))
-            told(f"{name}, {trial}: {found[-1]:.4f} on the validation")
-        best = int(np.argmax(found))
-        measured = [judge(test, log, scores(test, best))]
-        return Result(name, str(trials[best]), measured, time.monotonic() - started)
-
-    results = [
-        tuned("popularity", POPULARITY_TRIALS, lambda at, i: popularity_scores(log, at, POPULARITY_TRIALS[i])),
-        tuned("item-kNN", KNN_TRIALS, lambda at, i: knn_scores(log, at, *KNN_TRIALS[i])),
-    ]
-    started = time.monotonic()
-
-    def trained(at: Moment, settings: dict[str, float], seed: int) -> Fitted:
-        part = Shop(rows_before(log, at.seen), shop.items, shop.content, shop.queries)
-        chosen = replace(config, seed=seed, **settings)  # type: ignore[arg-type]
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        return fit_ranker(part, chosen, time.monotonic(), checkpoints, lambda what: None, lambda epoch: None)
-
-    found = []
-    for settings in RANKER_TRIALS:
-        fitted = trained(validation, settings, seeds[0])
-        found.append(float(judge(validation, log, ranker_scores(shop, validation, fitted)).ndcg.mean()))
-        told(f"ranker, {settings}: {found[-1]:.4f} on the validation")
-    best = RANKER_TRIALS[int(np.argmax(found))]
-    whole, alone = [], []
-    for seed in seeds:
-        fitted = trained(test, best, seed)
-        whole.append(judge(test, log, ranker_scores(shop, test, fitted)))
-        alone.append(judge(test, log, affinity_scores(shop, test, fitted)))
-        told(f"ranker, seed {seed}: {whole[-1].ndcg.mean():.4f} on the test")
-    seconds = time.monotonic() - started
-    results.append(Result("Transformer alone", str(best), alone, seconds))
-    results.append(Result("ranker", str(best), whole, seconds))
-    return results
 
 
 def rows_before(log: Log, seen: Bools) -> Log:

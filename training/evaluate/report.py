@@ -1,11 +1,7 @@
 """What an evaluation of search leaves on disk: numbers, a table by query, a picture, and a page of all that."""
 
-import base64
 import csv
 import json
-import os
-import tempfile
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +10,13 @@ import numpy as np
 
 from training.evaluate.bootstrap import interval
 from training.evaluate.metrics import RULES
+from training.evaluate.page import image, page, replace_file, table
 from training.evaluate.search import Measures
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
 _RULE_NAMES = {"as_zero": "unjudged as not relevant", "condensed": "judged items alone"}
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; }
-"""
 
 
 def write_report(out: Path, title: str, facts: dict[str, Any], measures: Measures) -> None:
@@ -35,10 +25,10 @@ def write_report(out: Path, title: str, facts: dict[str, Any], measures: Measure
     `facts` are what was measured and how, by name. report.json holds them with `Measures.to_json`, also by script.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "report.json", json.dumps(_numbers(facts, measures), indent=1, ensure_ascii=False) + "\n")
+    replace_file(out / "report.json", json.dumps(_numbers(facts, measures), indent=1, ensure_ascii=False) + "\n")
     _write_queries(out / "queries.csv", measures)
     _draw(out / "report.png", measures)
-    _replace(out / "report.html", _page(title, facts, measures, (out / "report.png").read_bytes()))
+    replace_file(out / "report.html", _page(title, facts, measures, (out / "report.png").read_bytes()))
 
 
 def _numbers(facts: dict[str, Any], measures: Measures) -> dict[str, Any]:
@@ -108,27 +98,12 @@ def _page(title: str, facts: dict[str, Any], measures: Measures, picture: bytes)
         for i, query in enumerate(measures.queries)
     ]
     columns = [f"{system}, {_RULE_NAMES[rule]}" for system in measures.systems for rule in RULES]
-    image = base64.b64encode(picture).decode()
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style></head><body>\n<h1>{escape(title)}</h1>\n"
-        f"{_table(['', ''], [[name, str(value)] for name, value in facts.items()])}\n"
-        f"<h2>Means</h2>\n{_table(['system', *names], rows)}\n"
-        f"<h2>Hybrid against BM25F alone: gain in nDCG@10, paired bootstrap</h2>\n"
-        f"{_table(['unjudged items', 'gain', '95% interval', 'p-value'], gains)}\n"
-        f'<p><img alt="nDCG@10 by system; gain by query" src="data:image/png;base64,{image}"></p>\n'
-        f"<h2>nDCG@10 by query</h2>\n{_table(['query', *columns], by_query)}\n</body></html>\n"
+    return page(
+        title,
+        table(["", ""], [[name, str(value)] for name, value in facts.items()]),
+        f"<h2>Means</h2>\n{table(['system', *names], rows)}",
+        "<h2>Hybrid against BM25F alone: gain in nDCG@10, paired bootstrap</h2>\n"
+        + table(["unjudged items", "gain", "95% interval", "p-value"], gains),
+        image(picture, "nDCG@10 by system; gain by query"),
+        f"<h2>nDCG@10 by query</h2>\n{table(['query', *columns], by_query)}",
     )
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
-
-
-def _replace(file: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as draft:
-        draft.write(text)
-    os.chmod(draft.name, 0o644)
-    os.replace(draft.name, file)

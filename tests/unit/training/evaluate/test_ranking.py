@@ -7,21 +7,19 @@ import numpy as np
 import pytest
 
 from souk.types.v1 import types_pb2
-from tests.unit.training.ranker.logs import PURCHASE, log, tastes
+from tests.unit.training.ranker.logs import PURCHASE, SKIP, log, tastes
 from training.evaluate.ranking import (
-    Result,
     affinity_scores,
-    figure,
     has_repeats,
     judge,
     knn_scores,
+    last_events,
     next_baskets,
     popularity_scores,
     ranker_scores,
     rows_before,
 )
 from training.ranker.config import RankerConfig
-from training.ranker.measures import Measured
 from training.ranker.pipeline import Shop, TooLittle, fit_ranker
 
 DAY = 86_400.0
@@ -40,17 +38,32 @@ def test_the_first_basket_after_the_split_and_nothing_of_it_before() -> None:
     assert cut.item_ids == made.item_ids
 
 
-def test_what_was_met_is_left_out_only_where_nothing_is_bought_again() -> None:
-    once = log([(0, 1, PURCHASE, 0.0), (0, 2, PURCHASE, 30.0)])
-    twice = log([(0, 1, PURCHASE, 0.0), (0, 1, PURCHASE, 30.0)])
-    assert not has_repeats(once)
+def test_the_last_event_of_who_has_three() -> None:
+    rows = [(0, 1, PURCHASE, 0.0), (0, 2, PURCHASE, 30.0), (0, 3, PURCHASE, 30.1)]
+    few = [(1, 4, PURCHASE, 0.0), (1, 5, PURCHASE, 1.0)]
+    made = log([*rows, *few, (2, 6, PURCHASE, 0.0), (2, 7, PURCHASE, 1.0), (2, 8, SKIP, 2.0)])
+    test, validation = (last_events(made, back, 0, 10) for back in (1, 2))
+    # Who skipped the last is not asked for it.
+    assert test.examples.items.tolist() == [3]
+    assert validation.examples.items.tolist() == [2, 7]
+    assert made.item[test.seen].tolist() == [1, 2, 4, 5, 6, 7]
+    assert made.item[validation.seen].tolist() == [1, 4, 5, 6]
+    assert test.examples.end.tolist() == [2]
+    assert test.until == 30 * 3600.0
+
+
+def test_what_was_met_is_left_out_only_where_nothing_was_bought_again() -> None:
+    """Told by what lies before the split alone."""
+    rows = [(0, 1, PURCHASE, 0.0), (0, 2, PURCHASE, 3.0), (0, 1, PURCHASE, 30.0)]
+    once, twice = log(rows), log([*rows, (1, 3, PURCHASE, 0.0), (1, 3, PURCHASE, 3.0)])
     assert has_repeats(twice)
     own = np.zeros(10, np.float32)
     own[1] = 1
-    moment = next_baskets(once, DAY, np.inf, 0, 10)
-    assert judge(moment, once, lambda number: own).recall.tolist() == [1.0]
-    first = next_baskets(twice, DAY, np.inf, 0, 10)
-    assert judge(first, twice, lambda number: own).ndcg.tolist() == [1.0]
+    reached = []
+    for made in (once, twice):
+        moment = next_baskets(made, DAY, np.inf, 0, 10)
+        reached.append(judge(moment, made, lambda number: own).ndcg.tolist())
+    assert reached == [[0.0], [1.0]]
 
 
 @pytest.mark.timeout(240)
@@ -79,9 +92,3 @@ def test_too_small_a_log_is_refused(tmp_path: Path) -> None:
     shop = Shop(made, [types_pb2.Item(id=one) for one in made.item_ids], np.zeros((10, 4), np.float32), {})
     with pytest.raises(TooLittle, match="1 moments at which shoppers with a history liked something: at least 20"):
         fit_ranker(shop, RankerConfig(), time.monotonic(), tmp_path, lambda what: None, lambda epoch: None)
-
-
-def test_figures() -> None:
-    one, two = (Measured(*(np.array([value, value]),) * 3) for value in (0.2, 0.4))
-    assert figure(Result("x", "", [one, two], 0.0), "ndcg") == "0.3000 (0.2000 to 0.4000)"
-    assert figure(Result("x", "", [one], 0.0), "ndcg") == "0.2000 ± 0.0000"
