@@ -1,9 +1,9 @@
 """What each scene may show, as filters that the retrieval searches under, and what stands in where nothing passes."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from services.domain.offers import BID, CAMPAIGNS, KIND, LEAST_BID, OFFER_FROM, OFFER_UNTIL, PROMOTION
+from services.gateway.requests import nodes
 from souk import filters
 from souk.retriever.v1.retriever_pb2 import Filter
 from souk.types.v1 import types_pb2
@@ -41,7 +41,7 @@ def _always(scene: int, user: Filter) -> list[Filter]:
     """Campaigns are kept out of other scenes, unless the caller's filter says itself which kinds pass."""
     if scene == types_pb2.SCENE_CAMPAIGN:
         return [_CAMPAIGN]
-    asked = any(node.attribute.name.casefold() == KIND for node in _nodes(user))
+    asked = any(node.attribute.name.casefold() == KIND for node, _ in nodes(user))
     return [] if asked else [_not(_CAMPAIGN)]
 
 
@@ -58,14 +58,3 @@ def _own(scene: int, new_days: float, now: float) -> list[Filter]:
 
 def _not(node: Filter) -> Filter:
     return Filter(**{"not": node})  # type: ignore[arg-type]
-
-
-def _nodes(root: Filter) -> Iterator[Filter]:
-    """A filter's nodes, itself first."""
-    yield root
-    match root.WhichOneof("node"):
-        case "all" | "any" as kind:
-            for child in getattr(root, kind).filters:
-                yield from _nodes(child)
-        case "not":
-            yield from _nodes(getattr(root, "not"))

@@ -14,8 +14,8 @@ from services.retriever.columns import ColumnsView
 from services.retriever.order import Mask
 from souk.retriever.v1 import retriever_pb2
 
-MAX_NODES = 64
-MAX_DEPTH = 8
+MAX_NODES = 96
+MAX_DEPTH = 10
 
 _CURRENCY = re.compile(r"[A-Z]{3}")
 

@@ -363,7 +363,9 @@ Global___PopularLeg: _TypeAlias = PopularLeg  # noqa: Y015
 
 @_typing.final
 class Filter(_message.Message):
-    """What may be returned. Without a `visible` node anywhere in the tree hidden items never pass. At most 64 nodes, 8 deep."""
+    """What may be returned. Without a `visible` node anywhere in the tree hidden items never pass. At most 96 nodes, 10 deep;
+    in a request to the shop, where the gateway adds its own, 64 and 8.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

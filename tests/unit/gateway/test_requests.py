@@ -4,6 +4,10 @@ import pytest
 
 from services.domain.checks import Invalid
 from services.gateway import requests
+from services.gateway.scenes import allowed
+from services.retriever.filters import check_filter
+from souk import filters
+from souk.retriever.v1 import retriever_pb2
 from souk.shop.v1 import shop_pb2
 from souk.types.v1 import types_pb2
 
@@ -43,3 +47,27 @@ def test_brands_beyond_a_limit_are_refused_by_name() -> None:
         requests.check_brands(shop_pb2.RecommendBrandsRequest(k=51))
     with pytest.raises(Invalid, match="shopper_id: 129 bytes"):
         requests.check_brands(shop_pb2.RecommendBrandsRequest(shopper_id="s" * 129))
+
+
+def test_a_filter_has_room_for_what_the_gateway_adds() -> None:
+    def deep(levels: int) -> retriever_pb2.Filter:
+        node = filters.in_stock()
+        for _ in range(levels - 1):
+            node = filters.all_of(node)
+        return node
+
+    def wide(leaves: int) -> retriever_pb2.Filter:
+        return filters.all_of(*[filters.in_stock()] * leaves)
+
+    for fits in (deep(8), filters.any_of(wide(30), wide(31))):
+        requests.check_search(shop_pb2.SearchRequest(query="x", filter=fits))
+        for scene in types_pb2.Scene.values()[1:]:
+            check_filter(allowed(scene, fits, False, 30.0, 1.8e9))
+    for over, message in (
+        (deep(9), "filter: is 9 nodes deep; the limit is 8"),
+        (filters.any_of(wide(31), wide(31)), "filter: holds 65 nodes; the limit is 64"),
+    ):
+        with pytest.raises(Invalid, match=message):
+            requests.check_recommend(shop_pb2.RecommendRequest(scene=types_pb2.SCENE_HOME, filter=over))
+        with pytest.raises(Invalid, match=message):
+            requests.check_brands(shop_pb2.RecommendBrandsRequest(filter=over))

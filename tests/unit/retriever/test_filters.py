@@ -263,10 +263,10 @@ def all_of(*nodes: Filter) -> Filter:
             Filter(created_at=retriever_pb2.TimeRange(to=Timestamp(nanos=-1))),
             "filter.created_at.to: lies outside the years 1 to 9999",
         ),
-        (nested(9), f"filter{'.not' * 8}: lies 9 deep; the limit is 8"),
+        (nested(11), f"filter{'.not' * 10}: lies 11 deep; the limit is 10"),
         (
-            all_of(*[all_of(*[Filter(visible=True)] * 31)] * 2, Filter(visible=True)),
-            "filter: holds more than 64 nodes",
+            all_of(*[all_of(*[Filter(visible=True)] * 31)] * 3),
+            "filter: holds more than 96 nodes",
         ),
     ],
 )
@@ -277,5 +277,5 @@ def test_names_the_field_and_the_limit(node: Filter, message: str) -> None:
 
 
 def test_the_limits_themselves_are_allowed() -> None:
-    check_filter(nested(8))
-    check_filter(all_of(*[all_of(*[Filter(visible=True)] * 30)] * 2, Filter(visible=True)))
+    check_filter(nested(10))
+    check_filter(all_of(*[all_of(*[Filter(visible=True)] * 30)] * 3, *[Filter(visible=True)] * 2))
