@@ -1,7 +1,9 @@
 """completejourney (84.51°, CC0): a sample of a grocer's year, with what some households said of themselves."""
 
 import json
+from datetime import UTC, datetime, time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -10,6 +12,9 @@ from training.data.numbering import renumbered
 
 # More units than this of one product in one basket are fuel and the like, told in another unit.
 _MAX_UNITS = 100
+# Of those that a coupon is about; what an attribute may hold.
+_ABOUT = 32
+_TYPES_IN_A_TITLE = 3
 _TOLD = ("age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count")
 
 
@@ -20,12 +25,14 @@ def load(source: Path, out: Path, seed: int = 7) -> None:
     lines = pl.read_parquet(source / "transactions_sample.parquet")
     info = Info(
         name="completejourney",
-        version="1",
+        version="2",
         origin="completejourney 1.1.1, Customer Journey study of 84.51°",
         licence="CC0",
         notes=(
             "a sample of 75,000 lines: baskets and repeats are thinner than in the shop",
-            "brands are told as the number of the manufacturer; coupons and campaigns are not loaded",
+            "brands are told as the number of the manufacturer",
+            "a coupon of a campaign is an item of kind coupon, a redemption a click in CAMPAIGN at the day's start; "
+            "who was sent which coupon is not told",
             "times are the shop's local clock, kept as if UTC",
         ),
     )
@@ -45,6 +52,9 @@ def load(source: Path, out: Path, seed: int = 7) -> None:
         prices = lines.group_by("product_id").agg(price=(pl.col("sales_value") / pl.col("quantity")).median())
         rows = _items(products.join(prices, on="product_id", how="left"), items)
         writer.write("items", rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        coupons = _coupons(source, products.join(lines.group_by("product_id").len("sold"), on="product_id", how="left"))
+        coupon_ids = renumbered(coupons["key"], "C", seed + 2)
+        writer.write("items", _coupon_rows(coupons, coupon_ids, items))
         by_id = {row["household_id"]: row for row in told.to_dicts()}
         writer.write(
             "shoppers",
@@ -53,12 +63,85 @@ def load(source: Path, out: Path, seed: int = 7) -> None:
                 for old, new in sorted(shoppers.items(), key=lambda pair: pair[1])
             ],
         )
-        rows = _events(lines, items, shoppers)
-        writer.write("events", rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        redeemed = pl.read_parquet(source / "coupon_redemptions.parquet").with_columns(key=_COUPON).unique()
+        kept = redeemed.filter(pl.col("key").is_in(list(coupon_ids)), pl.col("household_id").is_in(list(shoppers)))
+        writer.drop(
+            "events", "redeemed by no household of the sample, or of no known coupon", len(redeemed) - len(kept)
+        )
+        rows = pl.concat([_events(lines, items, shoppers), _redemptions(kept, coupon_ids, shoppers)], how="diagonal")
+        writer.write("events", rows.sort("time", maintain_order=True).to_arrow(compat_level=pl.CompatLevel.oldest()))
+
+
+_COUPON = pl.format("{}-{}", "campaign_id", "coupon_upc")
+
+
+def _coupons(source: Path, products: pl.DataFrame) -> pl.DataFrame:
+    """The coupons of every campaign: when they hold and the products they are about, those sold most first."""
+    dates = pl.read_parquet(source / "campaign_descriptions.parquet")
+    names = pl.concat_str(*(_name(column) for column in ("department", "product_category")), separator=" > ")
+    return (
+        pl.read_parquet(source / "coupons.parquet")
+        .join(products, on="product_id")
+        .join(dates, on="campaign_id")
+        .sort(pl.col("sold").fill_null(0), "product_id", descending=[True, False])
+        .group_by(_COUPON.alias("key"), "campaign_type", "start_date", "end_date")
+        .agg(
+            category=_most(names),
+            types=pl.col("product_type").drop_nulls().unique(maintain_order=True).head(_TYPES_IN_A_TITLE),
+            maker=_most(pl.col("manufacturer_id")),
+            about=pl.col("product_id").head(_ABOUT),
+        )
+        .sort("key")
+    )
+
+
+def _coupon_rows(coupons: pl.DataFrame, ids: dict[str, str], items: dict[str, str]) -> list[dict[str, Any]]:
+    rows = []
+    for row in coupons.to_dicts():
+        first, last = (datetime.combine(row[name], time(), UTC) for name in ("start_date", "end_date"))
+        attributes = {
+            "kind": ["coupon"],
+            "campaign": [row["campaign_type"]],
+            "offer_from": [str(int(first.timestamp()))],
+            "offer_until": [str(int(last.timestamp()) + 86_399)],
+            "about": [items[product] for product in row["about"]],
+        }
+        rows.append(
+            {
+                "item_id": ids[row["key"]],
+                "revision": 1,
+                "title": f"Coupon: {', '.join(one.title() for one in row['types'])}",
+                "brand": f"Manufacturer {row['maker']}",
+                "category": row["category"],
+                "attributes": json.dumps(attributes),
+                "created_at": first,
+            }
+        )
+    return rows
+
+
+def _redemptions(redeemed: pl.DataFrame, ids: dict[str, str], shoppers: dict[str, str]) -> pl.DataFrame:
+    return redeemed.select(
+        pl.format("{}-{}-{}", "key", "household_id", "redemption_date").alias("event_id"),
+        pl.col("household_id").replace_strict(shoppers).alias("shopper_id"),
+        pl.lit("CLICK").alias("type"),
+        pl.col("redemption_date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").alias("time"),
+        pl.col("key").replace_strict(ids).alias("item_id"),
+        pl.lit("CAMPAIGN").alias("scene"),
+    ).sort("time", "event_id")
+
+
+def _most(values: pl.Expr) -> pl.Expr:
+    """The most frequent value, of equals the first by name."""
+    return values.drop_nulls().mode().sort().first()
+
+
+def _name(column: str) -> pl.Expr:
+    return pl.col(column).str.replace_all(">", "/")
 
 
 def _items(products: pl.DataFrame, ids: dict[str, str]) -> pl.DataFrame:
-    names = [pl.col(name).str.replace_all(">", "/") for name in ("department", "product_category", "product_type")]
+    names = [_name(column) for column in ("department", "product_category", "product_type")]
     title = pl.concat_str(
         pl.coalesce("product_type", "product_category", "department").str.to_titlecase(),
         pl.col("package_size").fill_null("").str.to_lowercase(),

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -85,14 +85,41 @@ def test_completejourney(tmp_path: Path) -> None:
             "transaction_timestamp": [datetime(2017, 1, day) for day in range(1, 6)],
         }
     ).write_parquet(tmp_path / "transactions_sample.parquet")
+    pl.DataFrame(
+        {
+            "campaign_id": ["26"],
+            "campaign_type": ["Type A"],
+            "start_date": [date(2017, 1, 1)],
+            "end_date": [date(2017, 1, 31)],
+        }
+    ).write_parquet(tmp_path / "campaign_descriptions.parquet")
+    pl.DataFrame(
+        {"campaign_id": ["26"] * 3, "coupon_upc": ["77", "77", "88"], "product_id": ["2", "1", "9"]}
+    ).write_parquet(tmp_path / "coupons.parquet")
+    pl.DataFrame(
+        {
+            "household_id": ["7", "7", "5", "7"],
+            "coupon_upc": ["77", "77", "77", "88"],
+            "campaign_id": ["26"] * 4,
+            "redemption_date": [date(2017, 1, 9)] * 4,
+        }
+    ).write_parquet(tmp_path / "coupon_redemptions.parquet")
     completejourney.load(tmp_path, tmp_path / "out")
     dataset = open_dataset(tmp_path / "out")
     assert not validate(tmp_path / "out").bad
-    assert sum(dataset.info.dropped["events"].values()) == 4
-    (event,) = dataset.events().to_dicts()
+    # Besides four lines, a redemption by nobody known and one of a coupon whose products nobody sells.
+    assert sum(dataset.info.dropped["events"].values()) == 6
+    event, redeemed = dataset.events().to_dicts()
     assert (event["price"], event["quantity"]) == (2.5, 2)
     assert dataset.shoppers()["attributes"].drop_nulls().len() == 1
-    assert sorted(dataset.items()["title"].to_list()) == ["Ice - Crushed 22 lb", "Misc"]
+    items = {item["title"]: item for item in dataset.items().to_dicts()}
+    assert set(items) == {"Ice - Crushed 22 lb", "Misc", "Coupon: Ice - Crushed"}
+    coupon = items["Coupon: Ice - Crushed"]
+    assert (redeemed["item_id"], redeemed["type"], redeemed["scene"]) == (coupon["item_id"], "CLICK", "CAMPAIGN")
+    said = json.loads(coupon["attributes"])
+    # What is sold stands first.
+    assert said["about"] == [items[title]["item_id"] for title in ("Ice - Crushed 22 lb", "Misc")]
+    assert (said["kind"], said["offer_from"], said["offer_until"]) == (["coupon"], ["1483228800"], ["1485907199"])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +127,7 @@ def test_completejourney(tmp_path: Path) -> None:
     [
         (amazon_beauty.load, "amazon_beauty_2014", {"items": 12_101, "shoppers": 22_363, "events": 198_502}),
         (amazon_scientific.load, "amazon_scientific_2018", {"items": 4_344, "shoppers": 8_317, "events": 58_492}),
-        (completejourney.load, "completejourney", {"items": 92_331, "shoppers": 2_372, "events": 73_778}),
+        (completejourney.load, "completejourney", {"items": 93_528, "shoppers": 2_372, "events": 75_880}),
     ],
 )
 def test_the_real_files(real_data: Path, tmp_path: Path, loader, folder, counts) -> None:  # type: ignore[no-untyped-def]
