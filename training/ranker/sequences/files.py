@@ -84,6 +84,8 @@ def read_sequences(path: Path, seed: int) -> Sequences:
             raise FileError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start})") from None
     if len(shoppers) < 2:
         raise FileError(f"{path}: holds {len(shoppers)} shoppers; the limit is 2 at least")
+    if max(map(len, shoppers.values())) == MIN_ITEMS:
+        raise FileError(f"{path}: no shopper has more than {MIN_ITEMS} items, so nothing shows what follows what")
     item_ids = _permuted({item for items in shoppers.values() for item in items}, seed)
     number_of = {item: number for number, item in enumerate(item_ids)}
     ordered = [shoppers[shopper] for shopper in _permuted(shoppers, seed + 1)]

@@ -51,6 +51,7 @@ def test_what_may_be_learned_stops_before_the_last_two(tmp_path: Path) -> None:
         ("a x y z\na x y z\n", "line 2: shopper a stands in an earlier line"),
         (f"a x y {'z' * 129}\n", "line 1: an id of more than 128"),
         ("a x y z\n", "holds 1 shoppers; the limit is 2"),
+        ("a x y z\nb x y z\n", "no shopper has more than 3 items"),
     ],
 )
 def test_bad_sequences_are_refused(tmp_path: Path, text: str, problem: str) -> None:
