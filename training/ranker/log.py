@@ -55,7 +55,7 @@ class Log:
     def gaps(self, times: Floats, now: Floats) -> Ints:
         """Bucket 0 to 15 of log2(1 + hours from an event to now); 0 without time."""
         if not self.has_time:
-            return np.zeros(len(times), np.int64)
+            return np.zeros(times.shape, np.int64)
         return gap_buckets(now - times)
 
 

@@ -32,3 +32,4 @@ def test_without_time_the_order_counts_and_each_event_is_a_session(tmp_path: Pat
     assert log.session.tolist() == [0, 1]
     assert not log.has_time
     assert log.gaps(log.time, np.array([9.0])).tolist() == [0, 0]
+    assert log.gaps(log.time[None], np.array([[9.0]])).tolist() == [[0, 0]]
