@@ -18,7 +18,7 @@ def hits_table(hits: Iterable[shop_pb2.Hit], explain: bool = False) -> Table:
         table.add_row(
             str(hit.position + 1),
             escape(hit.item_id),
-            escape(hit.title[:60]),
+            _title(hit),
             escape(hit.brand),
             escape(_leaf(hit.category)),
             _price(hit),
@@ -34,13 +34,17 @@ def _explained(hits: Iterable[shop_pb2.Hit]) -> Table:
         facts = " · ".join(filter(None, (hit.brand, _leaf(hit.category), _price(hit))))
         legs = ", ".join(f"{name} {score:.2f}" for name, score in sorted(hit.leg_scores.items()))
         lines = [
-            escape(hit.title[:60]),
+            _title(hit),
             *([f"  [dim]{escape(facts)}[/dim]"] if facts else []),
             *(f"  {escape(reason)}" for reason in hit.reasons),
             *([f"  [dim]found by {escape(legs)}[/dim]"] if legs else []),
         ]
         table.add_row(str(hit.position + 1), escape(hit.item_id), "\n".join(lines), f"{hit.score:.3f}")
     return table
+
+
+def _title(hit: shop_pb2.Hit) -> str:
+    return escape(hit.title[:60]) + (" [dim](sponsored)[/dim]" if hit.sponsored else "")
 
 
 def _leaf(category: str) -> str:

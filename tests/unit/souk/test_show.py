@@ -39,3 +39,13 @@ def test_reasons_stand_in_lines_of_their_own() -> None:
 def test_a_plain_list_holds_what_is_asked_first() -> None:
     text = " ".join(printed(explain=False))
     assert all(part in text for part in ("I0002456", "Pinju", "Trainers", "89.72 EUR", "0.198"))
+
+
+def test_a_paid_place_says_so() -> None:
+    for explain in (False, True):
+        assert not any("(sponsored)" in line for line in printed(explain))
+    paid = shop_pb2.Hit(item_id="I1", title="Mug", sponsored=True)
+    for explain in (False, True):
+        out = io.StringIO()
+        Console(file=out, width=80, color_system=None).print(hits_table([paid], explain))
+        assert "Mug (sponsored)" in out.getvalue()
