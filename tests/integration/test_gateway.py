@@ -328,7 +328,8 @@ def test_a_search_takes_two_calls_in_two_levels_under_the_callers_request_id(sho
 def test_metrics_name_calls_and_stages(bundle: Path, shop: Shop) -> None:
     import urllib.request
 
-    from tests.integration.processes import free_port, spawn
+    from tests.integration.processes import spawn
+    from tests.ports import free_port
 
     port = free_port()
     gateway = spawn(

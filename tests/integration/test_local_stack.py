@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from souk import SyncClient
-from tests.integration.processes import REPOSITORY, free_port
+from tests.integration.processes import REPOSITORY
 from tests.integration.shops import until
+from tests.ports import free_port
 
 SOUK = Path(sys.executable).with_name("souk")
 ITEMS = """item_id,title,brand,category,price,currency,stock
@@ -26,7 +27,7 @@ lamp-1,desk lamp,Acme,Home > Lamps,30,EUR,2
 
 class Stack:
     def __init__(self, home: Path, bundle: Path) -> None:
-        self.port = free_port_range()
+        self.port = free_port()
         self.home = home
         self.child = subprocess.Popen(
             [sys.executable, "-m", "services", "--home", home, "--bundle", bundle, "--port", str(self.port)],
@@ -50,13 +51,6 @@ class Stack:
         return subprocess.run(
             [SOUK, *arguments], env=env | {"COLUMNS": "160"}, capture_output=True, text=True, input=input, timeout=60
         )
-
-
-def free_port_range() -> int:
-    """A port with free ones after it, and its metrics ports a thousand above."""
-    while (port := free_port()) > 55_000:
-        pass
-    return port
 
 
 @pytest.fixture(scope="module")

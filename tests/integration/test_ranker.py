@@ -15,7 +15,8 @@ from souk.coldstart.v1 import coldstart_pb2
 from souk.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 from souk.types.v1 import generations_pb2, generations_pb2_grpc, types_pb2
 from souk.vectors import unpack_vector
-from tests.integration.processes import Process, free_port, spawn
+from tests.integration.processes import Process, spawn
+from tests.ports import free_port
 from tests.unit.ranker import tiny
 from tests.unit.ranker.retriever import ArrayRetriever, serving
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.ports import free_port
 from tests.unit.training.encoder import tiny
 from training.encoder.finetune import Finetune, FinetuneConfig
 from training.encoder.loop import Loop, processes, rank
@@ -33,10 +33,8 @@ def trained(path: Path, config: FinetuneConfig) -> list[float]:
 def test_two_processes_learn_as_one(tmp_path: Path) -> None:
     tiny.write_shop(tmp_path / "toy")
     alone = trained(tmp_path / "alone", CONFIG)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        # As torchrun sets it.
-        rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    # As torchrun sets it.
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     command = [sys.executable, "-m", "tests.unit.training.encoder.test_processes", str(tmp_path / "two")]
     root = str(Path(__file__).parents[4])
     environment = os.environ | rendezvous | {"OMP_NUM_THREADS": "1"}
