@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from services.domain.bundle import Manifest, read_bundle, write_bundle
 from souk import filters
+from souk.cli import app
 from souk.types.v1 import generations_pb2, types_pb2
 from tests.integration.shops import Shop, until
 from tests.integration.test_gateway import SERVER_SPAN, Collector, goods, ids
@@ -219,6 +221,9 @@ def test_brands_are_those_of_what_the_shopper_would_be_shown(offers: Shop) -> No
         assert brand.score == pytest.approx(sum(hit.score for hit in brand.hits))
         assert all(hit.price <= 25 for hit in brand.hits)
     assert answer.brands[0].score >= answer.brands[1].score
+    said = CliRunner().invoke(app, ["brands", "--shop", offers.gateway.address, "--shopper", "regular", "--k", "1"])
+    assert said.exit_code == 0, said.output
+    assert sum(name in said.output for name in ("Acme", "Brightwell", "Corvid")) >= 1
 
 
 def test_a_next_generation_takes_over_with_no_request_failed_and_nothing_embedded_again(
