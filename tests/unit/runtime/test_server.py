@@ -14,14 +14,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from souk.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from tests.ports import free_port
 
 TINY = Path(__file__).with_name("tiny.py")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Process:
@@ -60,13 +55,26 @@ class Process:
         return self.child.returncode, out, err
 
 
+def served() -> Iterator[Process]:
+    process = Process()
+    try:
+        process.wait_for(health_pb2.HealthCheckResponse.SERVING)
+        yield process
+    finally:
+        if process.child.poll() is None:
+            process.end()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Process]:
+    """One for the tests that leave it as it was."""
+    yield from served()
+
+
 @pytest.fixture
 def tiny() -> Iterator[Process]:
-    process = Process()
-    process.wait_for(health_pb2.HealthCheckResponse.SERVING)
-    yield process
-    if process.child.poll() is None:
-        process.end()
+    """One for a test that ends it."""
+    yield from served()
 
 
 @pytest.mark.parametrize(
@@ -76,9 +84,11 @@ def tiny() -> Iterator[Process]:
         ("missing", grpc.StatusCode.NOT_FOUND, "no such item"),
     ],
 )
-def test_errors_reach_the_caller_by_their_code(tiny: Process, item_id: str, code: grpc.StatusCode, words: str) -> None:
+def test_errors_reach_the_caller_by_their_code(
+    shared: Process, item_id: str, code: grpc.StatusCode, words: str
+) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        tiny.get(item_id)
+        shared.get(item_id)
     assert caught.value.code() is code
     assert caught.value.details() == words
 
@@ -93,10 +103,10 @@ def test_an_unforeseen_error_tells_the_log_and_not_the_caller(tiny: Process) -> 
     assert "my-request-1" in err
 
 
-def test_a_stream_gives_what_it_has_and_then_its_status(tiny: Process) -> None:
-    heads = [r.head_sequence for r in tiny.stub.StreamChanges(retriever_pb2.StreamChangesRequest(), timeout=5)]
+def test_a_stream_gives_what_it_has_and_then_its_status(shared: Process) -> None:
+    heads = [r.head_sequence for r in shared.stub.StreamChanges(retriever_pb2.StreamChangesRequest(), timeout=5)]
     assert heads == [0, 1, 2]
-    stream = tiny.stub.StreamChanges(retriever_pb2.StreamChangesRequest(from_sequence=9), timeout=5)
+    stream = shared.stub.StreamChanges(retriever_pb2.StreamChangesRequest(from_sequence=9), timeout=5)
     assert [next(stream).head_sequence for _ in range(3)] == [0, 1, 2]
     with pytest.raises(grpc.RpcError) as caught:
         next(stream)
@@ -147,7 +157,7 @@ def test_the_health_follows_the_check(tmp_path: Path) -> None:
     assert process.end()[0] == 0
 
 
-def test_reflection_is_served_only_where_it_is_set(tiny: Process) -> None:
+def test_reflection_is_served_only_where_it_is_set(shared: Process) -> None:
     from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
     open_ = Process(reflection="true")
@@ -155,7 +165,7 @@ def test_reflection_is_served_only_where_it_is_set(tiny: Process) -> None:
     assert "souk.retriever.v1.Retriever" in ProtoReflectionDescriptorDatabase(open_.channel).get_services()
     assert open_.end()[0] == 0
     with pytest.raises(grpc.RpcError) as caught:
-        ProtoReflectionDescriptorDatabase(tiny.channel).get_services()
+        ProtoReflectionDescriptorDatabase(shared.channel).get_services()
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -193,8 +203,8 @@ def test_a_wrong_setting_is_named(settings: dict[str, str], words: str) -> None:
     assert words in err
 
 
-async def test_many_mixed_calls_with_disconnects_leave_it_well(tiny: Process) -> None:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{tiny.port}") as channel:
+async def test_many_mixed_calls_with_disconnects_leave_it_well(shared: Process) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{shared.port}") as channel:
         stub = retriever_pb2_grpc.RetrieverStub(channel)
 
         async def one(i: int) -> None:

@@ -1,6 +1,7 @@
 """Export of a tiny BERT: what passes its gates is written whole, what fails leaves nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,29 +18,42 @@ from training.encoder.export import SentenceEncoder, export
 from training.encoder.gates import GateError, Gates
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two small layers with random weights."""
+def write_bert(path: Path, shift: float = 0.0) -> Path:
+    """A BERT of two small layers with random weights, the same each time but for a random shift of that size."""
     torch.manual_seed(1)
-    path = tmp_path_factory.mktemp("models") / "tiny"
     config = BertConfig(
         vocab_size=400, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=64,
     )  # fmt: skip
-    BertModel(config).save_pretrained(path)
+    model = BertModel(config)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(shift * torch.randn_like(weights))
+    model.save_pretrained(path)
     letters = [chr(code) for code in range(33, 127)]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
     BertTokenizerFast(vocab={token: i for i, token in enumerate(vocabulary)}).save_pretrained(path)
     return path
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bert(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def exported(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Card]:
+    """`tiny` as exported, in a directory alone, with the card that was given: once, since an export takes seconds."""
+    out = tmp_path_factory.mktemp("encoders") / "made" / "encoder"
+    return out, export(tiny, out, TextTemplate(), say_nothing)
+
+
 def say_nothing(_: str) -> None:
     pass
 
 
-def test_an_encoder_is_written_whole(tiny: Path, tmp_path: Path) -> None:
-    out = tmp_path / "made" / "encoder"
-    card = export(tiny, out, TextTemplate(), say_nothing)
+def test_an_encoder_is_written_whole(tiny: Path, exported: tuple[Path, Card]) -> None:
+    out, card = exported
     assert sorted(file.name for file in out.iterdir()) == sorted([MODEL, TOKENIZER, CARD])
     assert [file.name for file in out.parent.iterdir()] == ["encoder"]
     assert (card.dim, card.max_tokens, card.scripts) == (32, 64, ())
@@ -88,23 +102,14 @@ def test_a_vector_that_depends_on_its_batch_is_refused(
 
 
 def test_a_graph_that_says_something_else_is_refused_on_the_command_line(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: tuple[Path, Card], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    to_onnx = export_module.to_onnx
-
-    def of_other_weights(module: SentenceEncoder, path: Path) -> None:
-        kept = {name: weights.clone() for name, weights in module.state_dict().items()}
-        with torch.no_grad():
-            for weights in module.parameters():
-                weights.add_(0.05 * torch.randn_like(weights))
-        to_onnx(module, path)
-        module.load_state_dict(kept)
-
-    monkeypatch.setattr(export_module, "to_onnx", of_other_weights)
-    result = CliRunner().invoke(app, ["export", "--out", str(tmp_path / "encoder"), "--model", str(tiny)])
+    other = write_bert(tmp_path / "other", shift=0.05)
+    monkeypatch.setattr(export_module, "to_onnx", lambda module, path: shutil.copyfile(exported[0] / MODEL, path))
+    result = CliRunner().invoke(app, ["export", "--out", str(tmp_path / "encoder"), "--model", str(other)])
     assert result.exit_code == 1
     assert "refused: parity with PyTorch: min cosine 0." in result.output
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_not_a_number_passes_no_gate() -> None:
