@@ -53,6 +53,7 @@ def main(
                 console.print(f"[bold]the shop knows its shoppers after {time.monotonic() - began:.0f} s[/bold]\n")
                 shoppers.an_event_counts_at_once()
                 shoppers.a_new_item()
+                shoppers.offers()
                 shoppers.the_next_models()
                 shoppers.forget()
         sound = checks.verdict()

@@ -29,6 +29,8 @@ from souk.types.v1 import generations_pb2, types_pb2
 
 HOME, CART = types_pb2.SCENE_HOME, types_pb2.SCENE_CART
 SIMILAR, NEW = types_pb2.SCENE_SIMILAR, types_pb2.SCENE_NEW_ARRIVALS
+PROMOTION, CAMPAIGN = types_pb2.SCENE_PROMOTION, types_pb2.SCENE_CAMPAIGN
+SPONSORED = types_pb2.SCENE_SPONSORED
 _HOT_EVENTS = 30
 _VISITORS = 40
 _PREPARE_SECONDS = 300.0
@@ -142,6 +144,41 @@ class ShopperScenes:
         self._console.print(f"place among the new arrivals for {hot}: {'none' if place is None else place + 1}")
         self._checks.check("the new item is recommended among new arrivals", place is not None)
         self._client.delete_items([admin_pb2.ItemRef(item_id=item.id)])
+
+    def offers(self) -> None:
+        """A promotion, paid places and a campaign, each in its scene and as an item says it; and brands."""
+        self._checks.scene("Promotion, paid places, campaign, brands")
+        hot, _ = self._shoppers
+        liked = [self._client.get_item(hit.item_id) for hit in self._recommend(HOME, hot, size=8).hits]
+        tomorrow = str(int(time.time()) + 86_400)
+        reduced = [_offer(one, n, promotion="Demo days", offer_until=tomorrow) for n, one in enumerate(liked[:4])]
+        paid = [_offer(one, 4 + n, bid=str(0.1 * (n + 1))) for n, one in enumerate(liked[4:])]
+        about = liked[0]
+        campaign = types_pb2.Item(title=f"All around {about.title}", category_path=about.category_path)
+        campaign = _offer(campaign, len(liked), kind="campaign", about=about.id)
+        offered = [*reduced, *paid, campaign]
+        self._client.upsert_items(offered, wait=admin_pb2.WAIT_INDEXED, timeout=60)
+        for name, scene, items in (
+            ("PROMOTION", PROMOTION, reduced),
+            ("SPONSORED", SPONSORED, paid),
+            ("CAMPAIGN", CAMPAIGN, [campaign]),
+        ):
+            answer = self._show(f"{hot}, {name}", self._recommend(scene, hot))
+            own = {item.id for item in items}
+            # A shop of one's own may have offers beside these.
+            shown = {hit.item_id for hit in answer.hits} & {item.id for item in offered}
+            self._checks.check(f"{name} shows what is its own", bool(shown) and shown <= own)
+            self._checks.check(
+                f"{name} labels paid places alone", all(hit.sponsored == (scene == SPONSORED) for hit in answer.hits)
+            )
+        home = {hit.item_id for hit in self._recommend(HOME, hot, size=100).hits}
+        self._checks.check("the campaign is in no other scene", campaign.id not in home)
+        brands = in_time(lambda: self._client.recommend_brands(shopper_id=hot, k=5))
+        for one in brands.brands:
+            titles = ", ".join(hit.title for hit in one.hits)
+            self._console.print(f"[bold]{escape(one.brand)}[/bold] {one.score:.3f} [dim]{escape(titles[:90])}[/dim]")
+        self._checks.check("brands answer where there are any", bool(brands.brands) == any(one.brand for one in liked))
+        self._client.delete_items([admin_pb2.ItemRef(item_id=item.id) for item in offered])
 
     def the_next_models(self) -> None:
         """Visitors click, the log is exported, the next bundle is trained from it and takes over under traffic."""
@@ -285,3 +322,13 @@ class ShopperScenes:
             stop.set()
             thread.join()
         return counts["asked"], counts["failed"], seen
+
+
+def _offer(like: types_pb2.Item, number: int, **attributes: str) -> types_pb2.Item:
+    """A new item like another one, with these attributes."""
+    item = types_pb2.Item()
+    item.CopyFrom(like)
+    item.id, item.revision, item.stock = f"souk-demo-offer-{number}", time.time_ns() // 1_000_000, 50
+    for name, value in attributes.items():
+        item.attributes.add(name=name, values=[value])
+    return item
