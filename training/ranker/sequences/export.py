@@ -18,14 +18,14 @@ from training.ranker.neighbours import Neighbours, latest
 from training.ranker.sequences.model import SequenceRanker
 
 CARD = "sequences.json"
-NEIGHBOURS = "neighbours.npz"
+FOLLOWS = "follows.npz"
 _GATE_HISTORIES = 48
 
 
 @dataclass(frozen=True)
 class Blend:
-    """What item-kNN adds to a score: `weight` times the mean of what the latest `keep` items say, each of which counts
-    `decay` times the one after it."""
+    """What the table of follows adds to a score: `weight` times the mean of what the latest `keep` items say, each of
+    which counts `decay` times the one after it."""
 
     weight: float
     keep: int
@@ -34,7 +34,7 @@ class Blend:
 
 @dataclass(frozen=True)
 class Served:
-    """A ranker as its files say: the score of an item is scale * cosine of shopper and item + the blend of item-kNN.
+    """A ranker as its files say: the score of an item is scale * cosine of shopper and item + the blend of follows.
 
     `vectors` (n, dim) float32 of length 1, a row an item.
     """
@@ -42,7 +42,7 @@ class Served:
     session: onnxruntime.InferenceSession
     item_ids: list[str]
     vectors: Float32
-    neighbours: Neighbours
+    follows: Neighbours
     scale: float
     max_history: int
     blend: Blend
@@ -52,10 +52,10 @@ class Served:
         """Reads what `write` and `write_card` wrote. Raises CardError, OSError."""
         card = read_card(directory / CARD, "python -m training train ranker --sequences FILE")
         session = _session(directory)
-        with np.load(directory / ITEMS) as items, np.load(directory / NEIGHBOURS) as found:
-            neighbours = Neighbours(found["starts"], found["items"], found["scores"])
+        with np.load(directory / ITEMS) as items, np.load(directory / FOLLOWS) as found:
+            follows = Neighbours(found["starts"], found["items"], found["scores"])
             ids, vectors = items["ids"].tolist(), items["vectors"]
-        return cls(session, ids, vectors, neighbours, card["scale"], card["max_history"], Blend(**card["blend"]))
+        return cls(session, ids, vectors, follows, card["scale"], card["max_history"], Blend(**card["blend"]))
 
     def shoppers(self, histories: list[Ints]) -> Float32:
         """Vectors of shoppers by the rows of items that they met, oldest first, at least one each: (n, dim)."""
@@ -71,24 +71,23 @@ class Served:
         """Of each shopper for each item: (n, items)."""
         found = self.cosines(histories)
         if self.blend.weight:
-            found += self.blend.weight * said_by_neighbours(
-                self.neighbours, histories, self.blend.keep, self.blend.decay
-            )
+            found += self.blend.weight * said(self.follows, histories, self.blend.keep, self.blend.decay)
         return found
 
 
-def said_by_neighbours(neighbours: Neighbours, histories: list[Ints], keep: int, decay: float) -> Float32:
-    """Item-kNN alone: (n, items), 0 to 1."""
-    return np.stack([neighbours.of(*latest(history, keep, decay), own=0.0) for history in histories])
+def said(table: Neighbours, histories: list[Ints], keep: int, decay: float) -> Float32:
+    """Weighted mean of what the latest `keep` items of each history say of all items, each counting `decay` times the
+    one after it: (n, items)."""
+    return np.stack([table.of(*latest(history, keep, decay), own=0.0) for history in histories])
 
 
-def write(model: SequenceRanker, item_ids: list[str], neighbours: Neighbours, directory: Path) -> None:
-    """Writes shopper.onnx, items.npz and neighbours.npz."""
+def write(model: SequenceRanker, item_ids: list[str], follows: Neighbours, directory: Path) -> None:
+    """Writes shopper.onnx, items.npz and follows.npz."""
     shopper = model.eval().shopper
     with torch.inference_mode():
         vectors = model.items().numpy()
     np.savez(directory / ITEMS, ids=np.array(item_ids, dtype=np.str_), vectors=vectors)
-    np.savez(directory / NEIGHBOURS, **asdict(neighbours))
+    np.savez(directory / FOLLOWS, **asdict(follows))
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     example = (torch.zeros(2, 3, vectors.shape[1]), torch.ones(2, 3) > 0)
     write_onnx(shopper, example, ("items", "mask"), ("shopper",), (sizes, sizes), directory / SHOPPER)

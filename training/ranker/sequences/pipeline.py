@@ -15,16 +15,17 @@ from training.new_directory import new_directory
 from training.ranker.log import Floats, Ints
 from training.ranker.neighbours import Neighbours, find_neighbours
 from training.ranker.sequences.config import SequencesConfig
-from training.ranker.sequences.export import Blend, Served, prove, said_by_neighbours, write, write_card
+from training.ranker.sequences.export import Blend, Served, prove, said, write, write_card
 from training.ranker.sequences.files import Sequences
+from training.ranker.sequences.follows import find_follows
 from training.ranker.sequences.judging import Scores, leave_out, measures, moments, ranks, ranks_of
 from training.ranker.sequences.model import Facts
 from training.ranker.sequences.train import Epoch, Training, choosers, keep_freed_memory
 
-KNN_TRIALS = ((20, 0.7), (20, 0.85), (50, 0.95), (5, 0.5))
+TABLE_TRIALS = ((20, 0.85), (20, 0.7), (20, 0.6), (10, 0.5))
 """Items of the history and the weight of each against the one after it."""
 WEIGHT_TRIALS = (0.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
-"""Of item-kNN beside the model."""
+"""Of what the table of follows says, beside the model."""
 _PARTNERS = 100
 _FEWEST_ITEMS = 3
 _DIRECTIONS = 192
@@ -119,24 +120,29 @@ def fit(
     def judged(back: int, scores: Scores, shoppers: Ints = everybody) -> dict[str, float]:
         return measures(ranks_of(sequences, back, shoppers, scores, masked))
 
+    def best(table: Neighbours) -> tuple[int, float]:
+        tried = {trial: judged(2, _by(table, *trial), some)["ndcg@10"] for trial in TABLE_TRIALS}
+        return max(tried, key=lambda trial: tried[trial])
+
     told("item-kNN")
     neighbours = find_neighbours(sequences.owner[learned], sequences.item[learned], n, _PARTNERS)
+    follows = find_follows(sequences.owner[learned], sequences.item[learned], n)
+    keep, decay = best(follows)
     counts = np.bincount(sequences.item[learned], minlength=n).astype(np.float32)
-    knn = {trial: judged(2, _knn(neighbours, *trial), some) for trial in KNN_TRIALS}
-    keep, decay = max(knn, key=lambda trial: knn[trial]["ndcg@10"])
     baselines: dict[str, Scores] = {
         "popularity": lambda histories: np.repeat(counts[None], len(histories), axis=0),
-        "item-knn": _knn(neighbours, keep, decay),
+        "item-knn": _by(neighbours, *best(neighbours)),
+        "follows": _by(follows, keep, decay),
     }
     training = Training(sequences, facts, neighbours, config, checkpoint, epoch_told)
     before = training.spent
     model = training.run()
     told("ONNX and its gates")
     with new_directory(out) as draft:
-        write(model, sequences.item_ids, neighbours, draft)
+        write(model, sequences.item_ids, follows, draft)
         proved = prove(model, draft)
         write_card(draft, model, Blend(0.0, keep, decay), {})
-        told("weight of item-kNN")
+        told("weight of follows")
         weight = best_weight(sequences, some, Served.open(draft), masked)
         write_card(draft, model, Blend(weight, keep, decay), {})
         told("test")
@@ -168,14 +174,14 @@ def best_weight(sequences: Sequences, shoppers: Ints, served: Served, masked: bo
     for histories, wanted in moments(sequences, 2, shoppers):
         cosines = served.cosines(histories)
         cosines = leave_out(cosines, histories) if masked else cosines
-        said = said_by_neighbours(served.neighbours, histories, served.blend.keep, served.blend.decay)
+        added = said(served.follows, histories, served.blend.keep, served.blend.decay)
         for weight in WEIGHT_TRIALS:
-            found[weight].append(ranks(cosines + np.float32(weight) * said, wanted))
+            found[weight].append(ranks(cosines + np.float32(weight) * added, wanted))
     return max(found, key=lambda weight: measures(np.concatenate(found[weight]))["ndcg@10"])
 
 
-def _knn(neighbours: Neighbours, keep: int, decay: float) -> Scores:
+def _by(table: Neighbours, keep: int, decay: float) -> Scores:
     def scores(histories: list[Ints]) -> Float32:
-        return said_by_neighbours(neighbours, histories, keep, decay)
+        return said(table, histories, keep, decay)
 
     return scores
