@@ -67,9 +67,10 @@ def test_known_and_new_items_are_ranked_by_the_vectors_the_catalogue_holds(shop:
         until(lambda: bool(shopper().vector.dim))
         affinity = vectors @ unpack_vector(shopper().vector)
         others = [row for row, item_id in enumerate(found.id) if item_id not in ("i3", "i20")]
-        # In order of score alone: nothing is mixed here, and of no brand there is no limit.
+        # In order of score alone: nothing is mixed here, all bid the same, and of no brand there is no limit.
         scene = types_pb2.SCENE_SPONSORED
         found.brands[:] = [""] * len(found.brands)
+        found.bid[:] = [1.0] * COUNT
         answer = stub.Rank(ranker_pb2.RankRequest(context=context, scene=scene, candidates=found), timeout=10)
         order = [found.id[row] for row in answer.order if row in others]
         assert order == sorted(order, key=lambda item_id: -affinity[ids.index(item_id)])
