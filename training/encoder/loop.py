@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from training.checkpoint import keep_checkpoint, read_checkpoint
 from training.encoder.config import TrainConfig
 from training.encoder.model import autocast
 
@@ -233,9 +234,8 @@ class Loop:
                 parameter.copy_(weights[name])
 
     def _keep(self) -> None:
-        draft = self._checkpoint.with_suffix(".draft")
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(
+        keep_checkpoint(
+            self._checkpoint,
             {
                 "identity": self._identity,
                 "weights": self._weights(),
@@ -244,14 +244,12 @@ class Loop:
                 "progress": asdict(self._at),
                 "task": self._task.state(),
             },
-            draft,
         )
-        os.replace(draft, self._checkpoint)
 
     def _restore(self) -> None:
-        if not self._checkpoint.is_file():
+        state = read_checkpoint(self._checkpoint)
+        if state is None:
             return
-        state: dict[str, Any] = torch.load(self._checkpoint, weights_only=True, map_location="cpu")
         if state["identity"] != self._identity:
             raise TrainingError(
                 f"{self._checkpoint}: made with other settings, data, weights or processes; use the same, or remove it"

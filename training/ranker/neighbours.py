@@ -56,13 +56,18 @@ def find_neighbours(group: Ints, item: Ints, n: int, partners: int = PARTNERS, w
     pairs, both = np.unique(np.concatenate(codes or [np.empty(0, np.int64)]), return_counts=True)
     one, two = np.concatenate([pairs // n, pairs % n]), np.concatenate([pairs % n, pairs // n])
     both = np.concatenate([both, both])
-    order = np.lexsort((-both, one))
-    one, two, both = one[order], two[order], both[order]
-    starts = np.searchsorted(one, np.arange(n + 1))
-    kept = np.arange(len(one)) - starts[one] < partners
+    kept = strongest(one, both, n, partners)
     one, two, both = one[kept], two[kept], both[kept]
     scores = np.minimum(1, both / np.sqrt(counts[one] * counts[two])).astype(np.float32)
     return Neighbours(np.searchsorted(one, np.arange(n + 1)), two, scores)
+
+
+def strongest(item: Ints, weight: Ints | Floats, n: int, most: int) -> Ints:
+    """Rows of pairs, those of each of n items together, the heaviest first, at most `most` of an item."""
+    order = np.lexsort((-weight, item))
+    item = item[order]
+    kept: Ints = order[np.arange(len(order)) - np.searchsorted(item, np.arange(n + 1))[item] < most]
+    return kept
 
 
 def latest(history: Ints, keep: int, decay: float) -> tuple[Ints, Floats]:

@@ -3,12 +3,10 @@
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from souk.vectors import Float32
+from training.checkpoint import keep_checkpoint, read_checkpoint
 from training.ranker.config import RankerConfig
 from training.ranker.examples import Batch, Examples, Histories, batches
 from training.ranker.log import Ints, Log
@@ -206,8 +205,8 @@ class Training:
         self._model.load_state_dict({**state, "items.ids": ids[torch.from_numpy(self._known)]})
 
     def _keep(self) -> None:
-        draft = self._checkpoint.with_suffix(".draft")
-        torch.save(
+        keep_checkpoint(
+            self._checkpoint,
             {
                 "identity": self._identity,
                 "model": self._model.state_dict(),
@@ -215,15 +214,11 @@ class Training:
                 "best": self._best,
                 "numbers": (self._epoch, self._step, self._stale, self._spent, self._best_ndcg),
             },
-            draft,
         )
-        os.replace(draft, self._checkpoint)
 
     def _restore(self) -> None:
-        if not self._checkpoint.is_file():
-            return
-        state: dict[str, Any] = torch.load(self._checkpoint, weights_only=True)
-        if state["identity"] != self._identity:
+        state = read_checkpoint(self._checkpoint)
+        if state is None or state["identity"] != self._identity:
             return
         self._model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])

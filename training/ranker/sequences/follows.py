@@ -3,7 +3,7 @@
 import numpy as np
 
 from training.ranker.log import Ints
-from training.ranker.neighbours import Neighbours
+from training.ranker.neighbours import Neighbours, strongest
 
 _WINDOW = 20
 _PARTNERS = 100
@@ -29,8 +29,6 @@ def find_follows(group: Ints, item: Ints, n: int) -> Neighbours:
     sums = np.bincount(place, np.concatenate(weights or [np.empty(0)]), len(pairs))
     one, two = pairs // n, pairs % n
     scores = sums / (counts[one] ** _OF_THE_FIRST * counts[two] ** _OF_THE_SECOND)
-    order = np.lexsort((-scores, one))
-    one, two, scores = one[order], two[order], scores[order]
-    kept = np.arange(len(one)) - np.searchsorted(one, np.arange(n + 1))[one] < _PARTNERS
+    kept = strongest(one, scores, n, _PARTNERS)
     one, two, scores = one[kept], two[kept], scores[kept]
     return Neighbours(np.searchsorted(one, np.arange(n + 1)), two, scores.astype(np.float32))

@@ -3,12 +3,10 @@
 import ctypes
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from souk.vectors import Float32
+from training.checkpoint import keep_checkpoint, read_checkpoint
 from training.ranker.log import Ints
 from training.ranker.neighbours import Neighbours
 from training.ranker.sequences.companions import Companions
@@ -195,8 +194,8 @@ class Training:
             return measures(ranks_of(self._sequences, 2, self._choose, scores, self._masked))["ndcg@10"]
 
     def _keep(self) -> None:
-        draft = self._checkpoint.with_suffix(".draft")
-        torch.save(
+        keep_checkpoint(
+            self._checkpoint,
             {
                 "identity": self._identity,
                 "model": self._model.state_dict(),
@@ -205,15 +204,11 @@ class Training:
                 "optimiser": self._optimiser.state_dict(),
                 "numbers": (self._epoch, self._step, self._stale, self._spent, self._best_ndcg),
             },
-            draft,
         )
-        os.replace(draft, self._checkpoint)
 
     def _restore(self) -> None:
-        if not self._checkpoint.is_file():
-            return
-        state: dict[str, Any] = torch.load(self._checkpoint, weights_only=True)
-        if state["identity"] != self._identity:
+        state = read_checkpoint(self._checkpoint)
+        if state is None or state["identity"] != self._identity:
             return
         self._model.load_state_dict(state["model"])
         self._mean.load_state_dict(state["mean"])
