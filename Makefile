@@ -50,6 +50,7 @@ bench: setup bundle  ## speed against named baselines of the same run (about 10 
 	$(BIN)/python -m loadtest.cache_bench
 	$(BIN)/python -m loadtest.retriever_bench --items 100000
 	$(BIN)/python -m loadtest.ranker_bench
+	$(BIN)/python -m loadtest.reranker_bench
 
 stack: setup bundle  ## run the local stack on .souk
 	@$(BIN)/python -m services
