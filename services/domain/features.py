@@ -5,9 +5,11 @@ Ids and row order are never features.
 """
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +64,7 @@ LIKED = frozenset(
 )
 TURNED_DOWN = frozenset((types_pb2.EVENT_TYPE_UNCART, types_pb2.EVENT_TYPE_RETURN, types_pb2.EVENT_TYPE_SKIP))
 
+_SCENE_NUMBERS = np.arange(1, len(SCENES) + 1)
 _DAY = 86_400.0
 # BM25F score that counts half of the most there can be.
 _HALF_WORDS = 5.0
@@ -102,34 +105,35 @@ class Known:
 
     def features(self, scene: int | NDArray[np.integer]) -> Float32:
         """(n, len(FEATURES)). `scene` is a number of the Scene enum, one or n."""
-        n = len(self.affinity)
         columns = (
-            _or_zero(self.affinity),
+            self.affinity,
             np.isnan(self.affinity),
-            _or_zero(self.words / (np.abs(self.words) + _HALF_WORDS)),
-            _or_zero(self.meaning),
-            _or_zero(self.like),
-            _or_zero(self.profile),
+            self.words / (np.abs(self.words) + _HALF_WORDS),
+            self.meaning,
+            self.like,
+            self.profile,
             # Counts are spread over powers of ten.
-            _or_zero(np.log1p(100 * np.clip(self.together, 0, 1)) / math.log(101)),
-            np.log1p(_or_zero(self.popularity)) / 10,
-            _or_zero(np.exp(-np.clip(self.age, 0, None) / (_NEW_DAYS * _DAY))),
-            _or_zero(np.exp(-np.abs(np.log1p(self.price) - self.mean_log_price))),
+            np.log1p(100 * np.clip(self.together, 0, 1)) / math.log(101),
+            np.log1p(self.popularity) / 10,
+            np.exp(-np.clip(self.age, 0, None) / (_NEW_DAYS * _DAY)),
+            np.exp(-np.abs(np.log1p(self.price) - self.mean_log_price)),
             self.brand_share,
             self.category_share,
             self.history_count > 0,
             np.log1p(self.history_count) / 3,
             np.log1p(self.history_lately),
-            _or_zero(lately(self.last_met)),
+            lately(self.last_met),
             self.turned_down,
             self.in_cart,
             self.seen,
             self.promotion,
-            *(np.broadcast_to(np.equal(scene, number + 1), n) for number in range(len(SCENES))),
         )
-        out = np.empty((n, len(FEATURES)), np.float32)
+        out = np.empty((len(self.affinity), len(FEATURES)), np.float32)
         for row, column in enumerate(columns):
             out[:, row] = column
+        out[:, len(columns) :] = np.equal(np.reshape(scene, (-1, 1)), _SCENE_NUMBERS)
+        # What is not known says nothing.
+        out[~np.isfinite(out)] = 0
         return out
 
 
@@ -146,15 +150,22 @@ def features(
     `affinity` (n,) is the dot product of shopper and item in the behaviour space, NaN where one of them has no vector;
     `now` in seconds since 1970-01-01 UTC. Without a query, scores of words and meaning are nobody's and count nothing.
     """
-    ids = candidates.id
-    counts, recent, last, down = _met(context, now)
-    cart, seen = frozenset(context.cart_item_ids), frozenset(context.seen_item_ids)
+    place = {item_id: row for row, item_id in enumerate(candidates.id)}
+    n = len(place)
     legs = {leg.leg: np.array(leg.score, np.float64) for leg in candidates.legs}
-    nothing = np.full(len(ids), np.nan)
+    nothing = np.full(n, np.nan)
     brands = {share.name: share.share for share in context.brands}
     brand_shares = np.array([brands.get(name, 0.0) if name else 0.0 for name in candidates.brands])
-    categories = [(split_category(share.name), share.share) for share in context.categories]
-    category_shares = np.array([category_share(split_category(path), categories) for path in candidates.categories])
+    # A share of another root counts nothing.
+    by_root: Mapping[str, list[tuple[Sequence[str], float]]] = defaultdict(list)
+    for share in context.categories:
+        if path := split_category(share.name):
+            by_root[path[0]].append((path, share.share))
+    paths = [split_category(name) for name in candidates.categories]
+    category_shares = np.array([category_share(path, by_root.get(path[0], ())) if path else 0.0 for path in paths])
+    promoted = np.zeros(n, np.bool_)
+    if candidates.promotion:
+        promoted = np.array([bool(name) for name in candidates.promotions])[np.array(candidates.promotion, np.int64)]
     known = Known(
         affinity=np.asarray(affinity, np.float64),
         words=legs.get(WORDS, nothing) if query else nothing,
@@ -168,19 +179,15 @@ def features(
         mean_log_price=np.array([context.mean_log_price if context.HasField("mean_log_price") else np.nan]),
         brand_share=brand_shares[np.array(candidates.brand, np.int64)],
         category_share=category_shares[np.array(candidates.category, np.int64)],
-        history_count=np.array([counts[id_] for id_ in ids], np.float64),
-        history_lately=np.array([recent[id_] for id_ in ids], np.float64),
-        last_met=np.array([now - last[id_] if id_ in last else np.nan for id_ in ids]),
-        turned_down=np.array([id_ in down for id_ in ids]),
-        in_cart=np.array([id_ in cart for id_ in ids]),
-        seen=np.array([id_ in seen for id_ in ids]),
-        promotion=np.array([bool(candidates.promotions[code]) for code in candidates.promotion])
-        if candidates.promotion
-        else np.zeros(len(ids), np.bool_),
+        in_cart=_among(context.cart_item_ids, place),
+        seen=_among(context.seen_item_ids, place),
+        promotion=promoted,
+        **_met(context.history, place, now),
     )
     return known.features(scene)
 
 
+@lru_cache(10_000)
 def split_category(path: str) -> tuple[str, ...]:
     """The names of a category path joined by " > "; none of an empty one."""
     return tuple(path.split(" > ")) if path else ()
@@ -206,26 +213,36 @@ def lately(seconds: NDArray[np.floating]) -> NDArray[np.floating]:
     return weight
 
 
-def _met(
-    context: coldstart_pb2.ShopperContext, now: float
-) -> tuple[Counter[str], dict[str, float], dict[str, float], set[str]]:
-    """By item: how many events spoke for it, the sum of `lately` over them, seconds since 1970 of the last; and the
-    items last turned down."""
-    counts: Counter[str] = Counter()
-    recent: dict[str, float] = defaultdict(float)
-    last: dict[str, float] = {}
-    down: set[str] = set()
-    for entry in context.history:
+class _Met(TypedDict):
+    """Fields of Known that the history tells."""
+
+    history_count: NDArray[np.float64]
+    history_lately: NDArray[np.float64]
+    last_met: NDArray[np.float64]
+    turned_down: NDArray[np.bool_]
+
+
+def _met(history: Iterable[coldstart_pb2.HistoryEntry], place: Mapping[str, int], now: float) -> _Met:
+    """Of the candidates at their places; an item that was turned down is so until an event speaks for it again."""
+    n = len(place)
+    counts, recent, last, down = np.zeros(n), np.zeros(n), np.full(n, np.nan), np.zeros(n, np.bool_)
+    for entry in history:
+        row = place.get(entry.item_id)
+        if row is None:
+            continue
         if entry.type in LIKED:
-            at = entry.time_ms / 1000
-            counts[entry.item_id] += 1
-            recent[entry.item_id] += math.exp(-max(now - at, 0) / (_LATELY_DAYS * _DAY))
-            last[entry.item_id] = at
-            down.discard(entry.item_id)
+            since = now - entry.time_ms / 1000
+            counts[row] += 1
+            recent[row] += math.exp(-max(since, 0) / (_LATELY_DAYS * _DAY))
+            last[row] = since
+            down[row] = False
         elif entry.type in TURNED_DOWN:
-            down.add(entry.item_id)
-    return counts, recent, last, down
+            down[row] = True
+    return _Met(history_count=counts, history_lately=recent, last_met=last, turned_down=down)
 
 
-def _or_zero(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.where(np.isfinite(values), values, 0.0)
+def _among(ids: Iterable[str], place: Mapping[str, int]) -> NDArray[np.bool_]:
+    """Which candidates, at their places, are among the ids."""
+    found = np.zeros(len(place), np.bool_)
+    found[[row for row in map(place.get, ids) if row is not None]] = True
+    return found

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from hashlib import blake2b
 from typing import Protocol
 
@@ -34,6 +35,8 @@ one whose score is smaller than its own by more than that."""
 
 # Places that are mixed; what follows them stays in order of score.
 _MIXED = 100
+# Those that are chosen for them are mostly among so many: their likeness comes of one product instead of one for each.
+_AT_ONCE = 2 * _MIXED
 # What a candidate keeps of its own beside its twin.
 _LEAST_OWN = 0.01
 
@@ -127,17 +130,21 @@ def mixed(
     if not trade_off and limits is None:
         return order
     left = scores[order] / (best or 1.0)
+    mixed_in = np.empty(len(order))
     chosen: list[int] = []
     for place in range(min(places, len(order))):
         mixing = trade_off and place < _MIXED
         if not mixing and limits is None:
             break
-        value = left - trade_off * spread.costs if mixing else left
+        value = left
+        if mixing:
+            np.multiply(spread.costs, trade_off, out=mixed_in)
+            value = np.subtract(left, mixed_in, out=mixed_in)
         if limits is not None:
             allowed = np.where(limits.closed(), -np.inf, value)
             value = allowed if limits.strict or np.isfinite(allowed).any() else value
         at = int(value.argmax())
-        if not np.isfinite(value[at]):
+        if value[at] == -np.inf:
             break
         left[at] = -np.inf
         chosen.append(at)
@@ -160,12 +167,20 @@ def likeness_of(order: Rows, vectors: Float32, present: Bools, candidates: types
     brands = _codes(candidates.brand, candidates.brands)[order]
     all_present = bool(present.all())
 
-    def likeness(at: int) -> Floats:
-        cosine: Floats = (vectors @ vectors[at]).astype(np.float64)
+    def alike(rows: slice) -> Floats:
+        cosine: Floats = (vectors[rows] @ vectors.T).astype(np.float64)
         if all_present:
             return cosine
-        kin: Floats = (categories == categories[at]) * 0.5 + (brands == brands[at]) * 0.5
-        return np.where(present & present[at], cosine, kin)
+        kin: Floats = (categories == categories[rows, None]) * 0.5 + (brands == brands[rows, None]) * 0.5
+        return np.where(present & present[rows, None], cosine, kin)
+
+    @cache
+    def of_the_first() -> Floats:
+        return alike(slice(_AT_ONCE))
+
+    def likeness(at: int) -> Floats:
+        found: Floats = of_the_first()[at] if at < _AT_ONCE else alike(slice(at, at + 1))[0]
+        return found
 
     return likeness
 

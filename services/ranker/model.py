@@ -66,7 +66,7 @@ class Model:
         self.max_history = manifest.max_history
         self.provider = provider
         self._objectives = len(manifest.objectives)
-        self._columns = [FEATURES.index(name) for name in manifest.features]
+        self._columns = np.array([FEATURES.index(name) for name in manifest.features], np.int64)
         self._shopper = Session(bundle / manifest.shopper_model, provider)
         self._heads = Session(bundle / manifest.heads_model, provider)
         self._lost: SessionLost | None = None
@@ -89,7 +89,7 @@ class Model:
 
     def probabilities(self, features: Float32) -> Float32:
         """Of each objective, for features (n, len(FEATURES)): (n, objectives), each row from its own features alone."""
-        probability = self._run(self._heads, "probability", {"features": features[:, self._columns]})
+        probability = self._run(self._heads, "probability", {"features": features.take(self._columns, axis=1)})
         if probability.shape != (len(features), self._objectives):
             raise RuntimeError(f"probability: the model gave {probability.shape} for {len(features)} candidates")
         if probability.min() < 0 or probability.max() > 1:

@@ -118,10 +118,11 @@ class Ranking:
         history = History.of(
             entries, found.vectors[: len(entries)], found.present[: len(entries)], self.model.max_history, now
         )
-        key, shopper = self._remembered(history)
-        computed = await self._compute(lambda: self._rank(request, found, history, shopper, now, clock, until))
-        response, shopper = computed
-        if len(history) and shopper is not None:
+        key, remembered = self._remembered(history)
+        response, shopper = await self._compute(
+            lambda: self._rank(request, found, history, remembered, now, clock, until)
+        )
+        if remembered is None and shopper is not None:
             self._shoppers.put([key], shopper[None])
         response.timings.extend(clock.timings())
         return response

@@ -66,13 +66,12 @@ class ItemVectors:
 
     async def get(self, ids: Sequence[str], revisions: Sequence[int]) -> Found:
         """The vectors of items, each of its revision or of ANY. Never raises for what cannot be had."""
-        now = time.time()
-        keys: list[Key] = [self._key(item_id, revision, now) for item_id, revision in zip(ids, revisions, strict=True)]
-        wanted: dict[Key, tuple[str, int]] = dict(zip(keys, zip(ids, revisions, strict=True), strict=True))
+        keys = self._keys(ids, revisions)
 
         async def load(missing: list[Key]) -> Mapping[Key, Float32 | None]:
             if time.monotonic() < self._rests_until:
                 return {}
+            wanted = dict(zip(keys, zip(ids, revisions, strict=True), strict=True))
             parts = [missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)]
             found: dict[Key, Float32 | None] = {}
             for part in await asyncio.gather(*(self._ask(part, [wanted[key] for key in part]) for part in parts)):
@@ -88,12 +87,18 @@ class ItemVectors:
         """Lets go of the cache."""
         await self._cache.close()
 
-    def _key(self, item_id: str, revision: int, now: float) -> bytes:
-        name = item_id.encode()
-        if revision:
-            return b"%b=%b%b" % (self._prefix, revision.to_bytes(8, "big"), name)
-        window = (int(now) + zlib.crc32(name) % _ANY_SECONDS) // _ANY_SECONDS
-        return b"%b~%b%b" % (self._prefix, window.to_bytes(8, "big"), name)
+    def _keys(self, ids: Sequence[str], revisions: Sequence[int]) -> list[Key]:
+        now = int(time.time())
+        of_revision, of_any = self._prefix + b"=", self._prefix + b"~"
+        keys: list[Key] = []
+        for item_id, revision in zip(ids, revisions, strict=True):
+            name = item_id.encode()
+            if revision:
+                keys.append(of_revision + revision.to_bytes(8, "big") + name)
+            else:
+                window = (now + zlib.crc32(name) % _ANY_SECONDS) // _ANY_SECONDS
+                keys.append(of_any + window.to_bytes(8, "big") + name)
+        return keys
 
     async def _ask(self, keys: Sequence[Key], wanted: Sequence[tuple[str, int]]) -> dict[Key, Float32 | None]:
         """What the retriever holds; a key left out is still to be made, of another revision, or could not be asked."""
