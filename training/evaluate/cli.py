@@ -1,4 +1,4 @@
-"""`python -m training evaluate`: how good search and ranking are."""
+"""`python -m training evaluate`: how good search, ranking and the cold start are."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +11,13 @@ from rich.table import Table
 from training.evaluate.metrics import RULES
 from training.policy.cli import policy
 
-app = typer.Typer(help="How good search and ranking are.", no_args_is_help=True)
+app = typer.Typer(help="How good search, ranking and the cold start are.", no_args_is_help=True)
 app.command()(policy)
 
 
 @app.callback()
 def _group() -> None:
-    """How good search and ranking are."""
+    """How good search, ranking and the cold start are."""
 
 
 @app.command("search")
@@ -150,4 +150,68 @@ def ranker(
     found = f"{report.facts['shoppers_test']} shoppers; all measures, the spread between seeds and a picture -> {out}"
     console.print(found, highlight=False, soft_wrap=True)
     command = f"python -m training train ranker --dataset {dataset} --bundle {bundle} --out NEW"
+    console.print(f"next: {command}", highlight=False, soft_wrap=True)
+
+
+@app.command("coldstart")
+def coldstart(
+    data: Annotated[Path, typer.Option(help="A canonical dataset with events.")],
+    bundle: Annotated[Path, typer.Option(help="A bundle, or what `encoder export` wrote: the encoder.")] = Path(
+        ".souk/bundle"
+    ),
+    trials: Annotated[int, typer.Option(help="Settings that each system may try on the validation, 1 to 4.")] = 4,
+    seeds: Annotated[int, typer.Option(help="How many; each holds out another fifth, five all of them.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="The first of them.", min=0)] = 7,
+    shoppers: Annotated[int, typer.Option(help="Moments of so many shoppers at most are asked about.", min=2)] = 600,
+    minutes: Annotated[float, typer.Option(help="For missing content vectors; items left over have none.")] = 5.0,
+    cache: Annotated[Path, typer.Option(help="Where content vectors are kept.")] = Path(".souk/content"),
+    out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path(".souk/evaluate/coldstart"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON and nothing else.")] = False,
+) -> None:
+    """Items and shoppers nobody knows: the cold start's strategies beside four baselines, all tuned equally often.
+
+    What is finished is kept beside the report until all is: killed and run again, the command goes on where it was.
+    """
+    # Imported here: torch and matplotlib take seconds, and --help should not.
+    from training.evaluate.coldstart import REVEALED, SYSTEMS, evaluate_coldstart
+    from training.evaluate.coldstart_report import to_json, write_report
+    from training.train_cli import refusals
+
+    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with refusals(), Progress(*bars, console=Console(stderr=True)) as progress:
+        task = progress.add_task("runs", total=None)
+        results = evaluate_coldstart(
+            data,
+            bundle,
+            cache,
+            out.parent / f".{out.name}.runs",
+            range(seed, seed + seeds),
+            trials,
+            shoppers,
+            minutes,
+            lambda what: progress.console.print(what, highlight=False, soft_wrap=True),
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        write_report(out, results)
+    if as_json:
+        typer.echo((out / "report.json").read_text(), nl=False)
+        return
+    console = Console()
+    numbers = to_json(results)
+    columns = ("recall@10_cold", "recall@10_warm", "harmonic", "cold_share")
+    items = Table("unknown items", *columns, box=None)
+    for name in SYSTEMS:
+        items.add_row(name, *(f"{numbers['items'][name][column]:.4f}" for column in columns))
+    console.print(items)
+    console.print(
+        f"share of events of the items held out {numbers['items']['share_of_events']:.3f}; souk's warm recall loses "
+        f"{numbers['items']['warm_loss']:.1%} by showing unknown items",
+        highlight=False,
+    )
+    revealed = Table("NDCG@10, events revealed:", *REVEALED, box=None)
+    for name in SYSTEMS:
+        revealed.add_row(name, *(f"{numbers['shoppers'][key][name]['ndcg@10']:.4f}" for key in REVEALED))
+    console.print(revealed)
+    console.print(f"all measures, the spread between seeds and a picture -> {out}", highlight=False, soft_wrap=True)
+    command = f"python -m training train coldstart --dataset {data} --bundle {bundle} --out NEW"
     console.print(f"next: {command}", highlight=False, soft_wrap=True)

@@ -1,0 +1,165 @@
+"""The comparison of cold starts: nothing leaks, what is told is used, on with it after a kill, and what it leaves."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from souk.types.v1 import types_pb2
+from tests.unit.training.ranker.logs import tastes
+from training.cli import app
+from training.coldstart.segments import Segments
+from training.evaluate.coldstart import BIASES, SYSTEMS, Comparison, Tops, choose_bias, harmonic, judge_items
+from training.evaluate.coldstart_baselines import Told
+from training.evaluate.coldstart_moments import FOLDS, Asked, fold_of, items_asked, shoppers_asked
+from training.evaluate.coldstart_report import to_json, write_report
+from training.evaluate.ranking import Moment, next_baskets
+from training.evaluate.runs import Runs
+from training.ranker.log import Log
+from training.ranker.situations import Facts
+
+DAY = 86_400.0
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+def shop() -> tuple[Log, Told, Moment, Moment]:
+    """Shoppers who walk one of three groups of items and have told which."""
+    log, content = tastes(shoppers=120, items=60, groups=3)
+    group = log.item[log.starts[:-1]] // 20
+    items = [
+        types_pb2.Item(id=one, category_path=["All", f"K{number // 20}"]) for number, one in enumerate(log.item_ids)
+    ]
+    segments = Segments(("g=0", "g=1", "g=2"), [np.array([one]) for one in group.tolist()])
+    validation, test = (next_baskets(log, at * DAY, (at + 1) * DAY, 0, 10**9) for at in (9, 10))
+    return log, Told(Facts.of(items, content), segments), validation, test
+
+
+def test_nothing_of_what_is_held_out_is_learned_or_shown() -> None:
+    log, _, validation, test = shop()
+    fold = fold_of(60, 7)
+    asked = items_asked(log, validation, fold == 1, fold == 0, 50, 7)
+    assert len(asked) == 50
+    assert not (fold[asked.known.item] < 2).any()
+    assert not (fold[asked.log.item] < 2).any()
+    assert asked.known.time.max() < 9 * DAY
+    assert all(log.time[0] <= asked.log.time[asked.history(number)].max() < 9 * DAY for number in range(50))
+    assert all((asked.log.shopper[asked.history(n)] == asked.shopper[n]).all() for n in range(50))
+    assert not any((fold[one] == 0).any() for one in asked.wanted)
+    assert any(asked.unknown[one].any() for one in asked.wanted)
+    assert asked.unknown[fold == 1].all()
+    assert not asked.able[fold == 0].any()
+
+    held = fold_of(120, 7)
+    some = shoppers_asked(log, test, held == 0, held > 0, 10**9, 7)
+    assert set(some.shopper.tolist()) == set(np.flatnonzero(held == 0).tolist())
+    assert not (held[some.known.shopper] == 0).any()
+    rows = some.history(3, 2)
+    assert rows.stop - rows.start == 2
+    assert rows.stop == some.end[3]
+    assert some.history(3, 0) == slice(some.end[3], some.end[3])
+
+
+def test_five_seeds_hold_out_each_once() -> None:
+    folds = np.stack([fold_of(23, seed) == 0 for seed in range(5, 5 + FOLDS)])
+    assert folds.sum(axis=0).tolist() == [1] * 23
+    assert (fold_of(23, 4) != fold_of(23, 9)).any()
+
+
+def compare(path: Path, kill_at: str = "") -> tuple[Comparison, list[str]]:
+    heard: list[str] = []
+
+    def told(what: str) -> None:
+        heard.append(what)
+        if what == kill_at:
+            raise Killed
+
+    log, given, validation, test = shop()
+    return Comparison(
+        log, given, validation, test, [7], 1, 60, Runs(path, "one"), told, lambda done, total: None
+    ), heard
+
+
+@pytest.mark.timeout(120)
+def test_it_goes_on_after_a_kill_and_leaves_a_report(tmp_path: Path) -> None:
+    comparison, heard = compare(tmp_path / "runs", "items, content similarity, seed 7")
+    with pytest.raises(Killed):
+        comparison.results({})
+    finished = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "runs").glob("*.npz")}
+    assert len(finished) == 7
+    comparison, heard = compare(tmp_path / "runs", "shoppers, DropoutNet, seed 7")
+    with pytest.raises(Killed):
+        comparison.results({})
+    assert {name: (tmp_path / "runs" / name).stat().st_mtime_ns for name in finished} == finished
+    comparison, heard = compare(tmp_path / "runs")
+    results = comparison.results({"data": "tastes", "seeds": [7]})
+    assert len(heard) == 4 * len(SYSTEMS)
+    assert not (tmp_path / "runs").exists()
+
+    numbers = to_json(results)
+    items, shoppers = numbers["items"], numbers["shoppers"]
+    assert set(items) == {*SYSTEMS, "warm_loss", "warm_loss_points", "share_of_events", "curve"}
+    assert set(shoppers) == {"0", "1", "3", "5", "10", "full"}
+    souk = items["souk"]
+    assert souk["harmonic"] == pytest.approx(harmonic(souk["recall@10_cold"], souk["recall@10_warm"]))
+    assert items["warm_loss"] == pytest.approx(1 - souk["recall@10_warm"] / souk["recall@10_warm_alone"])
+    # What content tells and what the walk tells are found; popularity knows neither.
+    assert souk["recall@10_cold"] > 0.3
+    assert souk["harmonic"] > 1.5 * items["popularity"]["harmonic"]
+    # Their group is all that is known of a shopper without events.
+    assert shoppers["0"]["souk"]["ndcg@10"] > 1.5 * shoppers["0"]["popularity"]["ndcg@10"]
+    assert shoppers["0"]["popularity by segment"]["ndcg@10"] > 1.5 * shoppers["0"]["popularity"]["ndcg@10"]
+    assert shoppers["1"]["souk"]["ndcg@10"] > 1.5 * shoppers["0"]["souk"]["ndcg@10"]
+    gain = shoppers["1"]["popularity"]["gain_of_souk"]
+    assert gain["mean"] == pytest.approx(
+        shoppers["1"]["souk"]["ndcg@10"] - shoppers["1"]["popularity"]["ndcg@10"], abs=1e-9
+    )
+    assert items["curve"]["souk"][0]["cold"] == 0
+
+    write_report(tmp_path / "report", results)
+    assert json.loads((tmp_path / "report/report.json").read_text()) == json.loads(json.dumps(numbers))
+    assert (tmp_path / "report/report.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "report/report.html").read_text()
+    assert all(name in page for name in SYSTEMS)
+
+
+def test_the_bias_lets_unknown_items_in_and_is_bounded() -> None:
+    # 15 known and 15 unknown items; unknown ones score a little less, and half of what is wanted is unknown.
+    log = shop()[0]
+    n = 30
+    asked = Asked(
+        log, log, 0.0, np.ones(n, bool), np.arange(n) >= 15, False,
+        np.zeros(4, np.int64), np.zeros(4, np.int64), np.zeros(4, np.int64),
+        [np.array([one]) for one in (0, 15, 0, 15)],
+    )  # fmt: skip
+    items = np.tile(np.concatenate([np.arange(10), 15 + np.arange(10)]), (4, 1))
+    scores = np.tile(np.concatenate([5 - 0.1 * np.arange(10), 3 - 0.1 * np.arange(10)]), (4, 1)).astype(np.float32)
+    tops = Tops(items, scores, 1.0)
+    none = judge_items(asked, tops, -math.inf)
+    assert none["all"].values["unknown"].mean() == 0
+    assert none["cold"].values["recall@10"].mean() == 0
+    every = judge_items(asked, tops, 100.0)
+    assert every["all"].values["unknown"].mean() == 1
+    assert every["warm"].values["recall@10"].mean() == 0
+    value, bias = choose_bias(asked, tops, 0.5)
+    assert value == 1
+    judged = judge_items(asked, tops, bias)
+    assert 0 < judged["all"].values["unknown"].mean() <= 1
+    # No more than twice a share of nothing: the least there is.
+    value, bias = choose_bias(asked, tops, 0.0)
+    assert bias == min(BIASES[1:])
+
+
+def test_refused_by_name(tmp_path: Path) -> None:
+    paths = ["--data", str(tmp_path), "--bundle", str(tmp_path), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["evaluate", "coldstart", *paths, "--trials", "5"])
+    assert result.exit_code == 1
+    assert "trials: must be from 1 to 4, not 5" in result.output
+    result = CliRunner().invoke(app, ["evaluate", "coldstart", *paths])
+    assert result.exit_code == 1
+    assert "dataset.json" in result.output

@@ -1,0 +1,422 @@
+"""Shoppers and items nobody knows: the cold start's strategies beside baselines, tuned equally often, tested once."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from souk.dataset import read_items
+from souk.vectors import Float32
+from training.coldstart.blend import Blend, fit_blend, sample
+from training.coldstart.segments import Segments
+from training.coldstart.strategies import NAMES, Strategies, Tuning
+from training.content import Encoder
+from training.data.canonical import open_dataset
+from training.evaluate.coldstart_baselines import (
+    CONTENT_TRIALS,
+    POPULARITY_TRIALS,
+    SEGMENT_TRIALS,
+    Scores,
+    Settings,
+    Told,
+    content_scores,
+    popularity_scores,
+    segment_scores,
+)
+from training.evaluate.coldstart_dropoutnet import DROPOUTNET_TRIALS, dropoutnet_scores
+from training.evaluate.coldstart_moments import Asked, fold_of, items_asked, shoppers_asked
+from training.evaluate.ranker import split
+from training.evaluate.ranking import Moment
+from training.evaluate.runs import Run, Runs
+from training.ranker.log import Ints, Log, read_log
+from training.ranker.measures import NOTHING, Measured, best, measure
+from training.ranker.situations import Facts
+
+SOUK = "souk"
+SOUK_TRIALS: tuple[Settings, ...] = ({}, {"likes": 50}, {"half_life": 30.0}, {"whiten": False})
+Maker = Callable[[Asked, Told, Settings, int], Scores]
+BASELINES: dict[str, tuple[tuple[Settings, ...], Maker]] = {
+    "popularity": (POPULARITY_TRIALS, popularity_scores),
+    "popularity by segment": (SEGMENT_TRIALS, segment_scores),
+    "content similarity": (CONTENT_TRIALS, content_scores),
+    "DropoutNet": (DROPOUTNET_TRIALS, dropoutnet_scores),
+}
+SYSTEMS = (SOUK, *BASELINES)
+TRIALS = len(SOUK_TRIALS)
+REVEALED: dict[str, int | None] = {"0": 0, "1": 1, "3": 3, "5": 5, "10": 10, "full": None}
+"""Latest events of a held-out shopper that are shown, by name."""
+DEPTH = 10
+MOST_SHARE = 2.0
+"""Unknown items may have so many times their share of events of the first ten places."""
+BIASES = (-math.inf, -3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+"""What may be added to an unknown item's score, in standard deviations of the scores; the first shows none."""
+_AT_ONCE = 64
+_EVERYBODY = 10**9
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of settings on the validation: what it is chosen by, and what the test takes over from it."""
+
+    value: float
+    bias: float
+    blend: Blend | None = None
+
+    def run(self) -> Run:
+        """As it is kept on disk."""
+        values = {"value": np.array([self.value]), "bias": np.array([self.bias])}
+        if self.blend is not None:
+            values |= {"blend": np.concatenate([self.blend.weights.ravel(), self.blend.bias.ravel()]).astype(float)}
+        return Run({"trial": Measured(values, np.empty((0, 0), np.int64))})
+
+    @classmethod
+    def of(cls, run: Run) -> "Trial":
+        """From what was kept."""
+        values = run.measured["trial"].values
+        blend = None
+        if "blend" in values:
+            numbers = values["blend"].astype(np.float32)
+            size = 4 * len(NAMES)
+            blend = Blend(numbers[:size].reshape(2, 2, len(NAMES)), numbers[size:].reshape(2, 2))
+        return cls(float(values["value"][0]), float(values["bias"][0]), blend)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One system, one seed: what it tried, what was chosen, and the measures by part of the test."""
+
+    trials: list[tuple[Settings, float]]
+    chosen: Settings
+    bias: float
+    measured: dict[str, Measured]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that came of it: for each system one Tested a seed, and the share of events of unknown items by seed."""
+
+    facts: dict[str, Any]
+    items: dict[str, list[Tested]]
+    shoppers: dict[str, list[Tested]]
+    event_share: list[float]
+
+
+def evaluate_coldstart(
+    path: Path,
+    bundle: Path,
+    cache: Path,
+    runs: Path,
+    seeds: Sequence[int],
+    trials: int,
+    moments: int,
+    minutes: float,
+    told: Callable[[str], None],
+    advanced: Callable[[int, int], None],
+) -> Results:
+    """Both comparisons on the canonical dataset `path`.
+
+    `trials` (1 to TRIALS) are what each system may try on the validation, `moments` how many are asked at most in each
+    validation and test, `minutes` what missing content vectors may take. `runs` is a directory for what is finished;
+    `advanced` is told of the runs done and of all. Raises ValueError, BundleError.
+    """
+    if not 1 <= trials <= TRIALS:
+        raise ValueError(f"trials: must be from 1 to {TRIALS}, not {trials}")
+    dataset = open_dataset(path)
+    log = read_log(dataset, dataset.events(), seeds[0])
+    by = "time" if log.has_time else "leave-one-out"
+    validation, test = split(dataset, log, by, seeds[0], _EVERYBODY)
+    told("content vectors")
+    encoder = Encoder.open(bundle)
+    by_id = {item.id: item for item in read_items(path)}
+    often = np.argsort(-np.bincount(log.item, minlength=len(log.item_ids)), kind="stable")
+    ordered = [by_id[item_id] for item_id in log.item_ids]
+    content = np.empty((len(ordered), encoder.manifest.dim), np.float32)
+    until = time.monotonic() + 60 * minutes
+    content[often] = encoder.items([ordered[i] for i in often.tolist()], cache, lambda done, total: None, until)
+    given = Told(Facts.of(ordered, content), Segments.read(dataset, log))
+    facts: dict[str, Any] = {
+        "data": dataset.info.name,
+        "moments": "split by time, the next session" if log.has_time else "leave one out, the last event",
+        "items_ranked": len(log.item_ids),
+        "items_with_content": int(content.any(axis=1).sum()),
+        "items_met_before": "left out" if test.new_only else "ranked",
+        "segments": len(given.segments.names),
+        "moments_at_most": moments,
+        "trials": trials,
+        "seeds": list(seeds),
+        "space_version": encoder.manifest.space_version,
+    }
+    identity = {**facts, "events": len(log.item), "dataset": asdict(dataset.info), "names": NAMES}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    comparison = Comparison(
+        log, given, validation, test, list(seeds), trials, moments, Runs(runs, digest), told, advanced
+    )
+    return comparison.results(facts)
+
+
+@dataclass
+class Comparison:
+    """Tries as many settings of each system on the validation and tests the best of them once a seed."""
+
+    log: Log
+    given: Told
+    validation: Moment
+    test: Moment
+    seeds: list[int]
+    trials: int
+    moments: int
+    runs: Runs
+    told: Callable[[str], None]
+    advanced: Callable[[int, int], None]
+    _done: int = 0
+
+    def results(self, facts: dict[str, Any]) -> Results:
+        """Everything; what is finished is taken from disk."""
+        found = Results(facts, {name: [] for name in SYSTEMS}, {name: [] for name in SYSTEMS}, [])
+        for seed in self.seeds:
+            share, asked = self._items_of(seed)
+            found.event_share.append(share)
+            for name in SYSTEMS:
+                found.items[name].append(self._tested("items", name, seed, *asked, share))
+            asked = self._shoppers_of(seed)
+            for name in SYSTEMS:
+                found.shoppers[name].append(self._tested("shoppers", name, seed, *asked, 0.0))
+        counts = {
+            "moments_items": sum(len(one.measured["all"].first) for one in found.items[SOUK]),
+            "moments_shoppers": sum(len(one.measured["0"].first) for one in found.shoppers[SOUK]),
+        }
+        self.runs.done()
+        return replace(found, facts=facts | counts)
+
+    def _items_of(self, seed: int) -> tuple[float, tuple[Asked, Asked]]:
+        """The share of events of the items held out, and validation and test with a fifth of the items unknown."""
+        fold = fold_of(len(self.log.item_ids), seed)
+        nothing = np.zeros(len(fold), bool)
+        validation = items_asked(self.log, self.validation, fold == 1, fold == 0, self.moments, seed)
+        test = items_asked(self.log, self.test, fold == 0, nothing, self.moments, seed)
+        _check(validation, test)
+        return float((fold == 0)[self.log.item[self.log.liked]].mean()), (validation, test)
+
+    def _shoppers_of(self, seed: int) -> tuple[Asked, Asked]:
+        """Validation and test of a fifth of the shoppers each, those alone of whom something is told where it is."""
+        fold = fold_of(len(self.log.shopper_ids), seed)
+        tells = np.array([len(codes) > 0 for codes in self.given.segments.of])
+        able = tells if tells.any() else ~tells
+        validation = shoppers_asked(self.log, self.validation, (fold == 1) & able, fold > 1, self.moments, seed)
+        test = shoppers_asked(self.log, self.test, (fold == 0) & able, fold > 0, self.moments, seed)
+        _check(validation, test)
+        return validation, test
+
+    def _tested(self, part: str, name: str, seed: int, validation: Asked, test: Asked, share: float) -> Tested:
+        given = SOUK_TRIALS if name == SOUK else BASELINES[name][0]
+        tried, seconds = [], 0.0
+        for number, settings in enumerate(given[: self.trials], 1):
+            title = f"{part}, {name}, seed {seed}, trial {number}"
+            run = self._run(title, partial(self._try, part, name, validation, settings, seed, share))
+            tried.append(Trial.of(run))
+            seconds += run.seconds
+        chosen = int(np.argmax([one.value for one in tried]))
+        make = partial(self._test, part, name, test, given[chosen], seed, tried[chosen])
+        run = self._run(f"{part}, {name}, seed {seed}", make)
+        values = [(settings, one.value) for settings, one in zip(given, tried, strict=False)]
+        return Tested(values, given[chosen], tried[chosen].bias, run.measured, seconds + run.seconds)
+
+    def _run(self, name: str, make: Callable[[], Run]) -> Run:
+        def timed(checkpoints: Path) -> Run:
+            started = time.monotonic()
+            return replace(make(), seconds=time.monotonic() - started)
+
+        self.told(name)
+        run = self.runs.once(name, timed)
+        self._done += 1
+        self.advanced(self._done, 2 * len(SYSTEMS) * len(self.seeds) * (self.trials + 1))
+        return run
+
+    def _try(self, part: str, name: str, asked: Asked, settings: Settings, seed: int, share: float) -> Run:
+        """Settings on the validation. Of a system that learns from the validation, one half is for that."""
+        rng = np.random.default_rng(seed)
+        names = list(REVEALED.values()) if part == "shoppers" else [None]
+        reveal = [names[int(one)] for one in rng.integers(len(names), size=len(asked))]
+        blend = None
+        judged = np.arange(len(asked))
+        if name == SOUK:
+            strategies = Strategies.of(
+                asked.known, self.given.facts, self.given.segments, asked.until, _tuning(settings)
+            )
+            learned, judged = judged[::2], judged[1::2]
+            samples = [
+                _sample(self.given, strategies, asked, number, reveal[number], rng) for number in learned.tolist()
+            ]
+            half = fit_blend([one for one in samples if one is not None])
+            for number in judged.tolist():
+                samples.append(_sample(self.given, strategies, asked, number, reveal[number], rng))
+            blend = fit_blend([one for one in samples if one is not None])
+            scores = souk_scores(self.given, strategies, asked, half)
+        else:
+            scores = BASELINES[name][1](asked, self.given, settings, seed)
+        some, shown = asked.take(judged), [reveal[number] for number in judged.tolist()]
+        place = dict(enumerate(judged.tolist()))
+
+        def told(number: int, rows: slice) -> Float32:
+            return scores(place[number], rows)
+
+        if part == "shoppers":
+            return Trial(float(judge_shoppers(some, told, shown).ndcg.mean()), 0.0, blend).run()
+        tops = find_tops(some, told)
+        value, bias = choose_bias(some, tops, share)
+        return Trial(value, bias, blend).run()
+
+    def _test(self, part: str, name: str, asked: Asked, settings: Settings, seed: int, trial: Trial) -> Run:
+        if trial.blend is not None:
+            strategies = Strategies.of(
+                asked.known, self.given.facts, self.given.segments, asked.until, _tuning(settings)
+            )
+            scores = souk_scores(self.given, strategies, asked, trial.blend)
+        else:
+            scores = BASELINES[name][1](asked, self.given, settings, seed)
+        if part == "shoppers":
+            return Run({key: judge_shoppers(asked, scores, [most] * len(asked)) for key, most in REVEALED.items()})
+        tops = find_tops(asked, scores)
+        found = judge_items(asked, tops, trial.bias)
+        alone = judge_items(asked, tops, -math.inf)
+        curve = [judge_items(asked, tops, one * tops.unit) for one in BIASES]
+        lines = {key: np.array([mean_of(one, key) for one in curve]) for key in ("cold", "warm")}
+        lines["share"] = np.array([one["all"].values["unknown"].mean() for one in curve])
+        return Run({**found, "alone": alone["warm"], "curve": Measured(lines, np.empty((0, 0), np.int64))})
+
+
+def souk_scores(given: Told, strategies: Strategies, asked: Asked, blend: Blend) -> Scores:
+    """The strategies blended by confidence."""
+
+    def scores(number: int, rows: slice) -> Float32:
+        features = strategies.features(asked.log, rows, given.segments.of[int(asked.shopper[number])])
+        return blend.scores(features, strategies.unknown, rows.stop - rows.start)
+
+    return scores
+
+
+def _sample(
+    given: Told, strategies: Strategies, asked: Asked, number: int, reveal: int | None, rng: np.random.Generator
+) -> Any:
+    rows = asked.history(number, reveal)
+    features = strategies.features(asked.log, rows, given.segments.of[int(asked.shopper[number])])
+    able = asked.able.copy()
+    if asked.new_only:
+        able[asked.log.item[rows]] = False
+    return sample(features, strategies.unknown, able, asked.wanted[number], rows.stop - rows.start, rng)
+
+
+@dataclass(frozen=True)
+class Tops:
+    """Of each moment the ten best known and the ten best unknown items with their scores: (m, 20) both.
+
+    `unit` is the mean standard deviation of a moment's scores.
+    """
+
+    items: Ints
+    scores: Float32
+    unit: float
+
+
+def find_tops(asked: Asked, scores: Scores) -> Tops:
+    """Of rankings of the whole catalogue."""
+    items, values, spreads = [], [], []
+    for begin in range(0, len(asked), _AT_ONCE):
+        table = _table(asked, scores, range(begin, min(begin + _AT_ONCE, len(asked))), None)
+        spreads.append(np.nanstd(table, axis=1))
+        first = [best(np.where(group, table, np.nan), DEPTH) for group in (~asked.unknown, asked.unknown)]
+        found = np.concatenate(first, axis=1)
+        items.append(found)
+        values.append(np.where(found == NOTHING, -np.inf, np.take_along_axis(table, np.maximum(found, 0), 1)))
+    return Tops(np.concatenate(items), np.concatenate(values), float(np.concatenate(spreads).mean()))
+
+
+def judge_items(asked: Asked, tops: Tops, bias: float) -> dict[str, Measured]:
+    """With `bias` added to unknown items: "cold", of moments that want one, and "warm", of those that want a known
+    one, and of "all" the share of unknown items in the first ten, "unknown"."""
+    scores = tops.scores.copy()
+    scores[:, DEPTH:] += bias
+    first, hits = [], {"cold": asked.unknown, "warm": ~asked.unknown}
+    parts: dict[str, list[Measured]] = {"cold": [], "warm": []}
+    for begin in range(0, len(asked), _AT_ONCE):
+        rows = np.arange(begin, min(begin + _AT_ONCE, len(asked)))
+        table = np.full((len(rows), len(asked.unknown)), np.nan, np.float32)
+        line, place = np.nonzero(tops.items[rows] != NOTHING)
+        table[line, tops.items[rows][line, place]] = scores[rows][line, place]
+        first.append(best(table, DEPTH))
+        for name, group in hits.items():
+            wanted = [one[group[one]] for one in (asked.wanted[row] for row in rows.tolist())]
+            some = np.flatnonzero([len(one) > 0 for one in wanted])
+            if len(some):
+                counts = [len(wanted[row]) for row in some.tolist()]
+                columns = np.concatenate([wanted[row] for row in some.tolist()])
+                parts[name].append(measure(table[some], np.repeat(np.arange(len(some)), counts), columns))
+    shown = np.concatenate(first)
+    unknown = (asked.unknown[np.maximum(shown, 0)] & (shown != NOTHING)).mean(axis=1)
+    found = {name: Measured.joined(measured) for name, measured in parts.items() if measured}
+    return {**found, "all": Measured({"unknown": unknown}, shown)}
+
+
+def judge_shoppers(asked: Asked, scores: Scores, reveal: Sequence[int | None]) -> Measured:
+    """With so many of the latest events of each shown, full ranking."""
+    parts = []
+    for begin in range(0, len(asked), _AT_ONCE):
+        rows = range(begin, min(begin + _AT_ONCE, len(asked)))
+        table = _table(asked, scores, rows, reveal)
+        counts = [len(asked.wanted[row]) for row in rows]
+        columns = np.concatenate([asked.wanted[row] for row in rows])
+        parts.append(measure(table, np.repeat(np.arange(len(rows)), counts), columns))
+    return Measured.joined(parts)
+
+
+def choose_bias(asked: Asked, tops: Tops, share: float) -> tuple[float, float]:
+    """The highest harmonic mean of cold and warm recall@10 with at most twice the unknown items' share of events in the
+    first ten, and the bias that reaches it. Where none keeps within, the one with the smallest share."""
+    found = []
+    for bias in BIASES[1:]:
+        judged = judge_items(asked, tops, bias * tops.unit)
+        shown = float(judged["all"].values["unknown"].mean())
+        found.append((harmonic(mean_of(judged, "cold"), mean_of(judged, "warm")), bias * tops.unit, shown))
+    within = [one for one in found if one[2] <= MOST_SHARE * share] or [min(found, key=lambda one: one[2])]
+    value, bias, _ = max(within, key=lambda one: one[0])
+    return value, bias
+
+
+def mean_of(judged: dict[str, Measured], part: str) -> float:
+    """Mean recall@10 of a part; 0 where no moment wants any."""
+    return float(judged[part].values["recall@10"].mean()) if part in judged else 0.0
+
+
+def harmonic(one: float, two: float) -> float:
+    """The harmonic mean; 0 where either is."""
+    return 2 * one * two / (one + two) if one > 0 and two > 0 else 0.0
+
+
+def _table(asked: Asked, scores: Scores, rows: range, reveal: Sequence[int | None] | None) -> Float32:
+    """Scores of moments, NaN for what is not ranked: (rows, items)."""
+    table = np.empty((len(rows), len(asked.able)), np.float32)
+    for line, number in enumerate(rows):
+        history = asked.history(number, reveal[number] if reveal is not None else None)
+        table[line] = scores(number, history)
+        if asked.new_only:
+            table[line, asked.log.item[history]] = np.nan
+    table[:, ~asked.able] = np.nan
+    return table
+
+
+def _tuning(settings: Settings) -> Tuning:
+    return Tuning(**settings)
+
+
+def _check(validation: Asked, test: Asked) -> None:
+    for name, asked in (("validation", validation), ("test", test)):
+        if len(asked) < 2:
+            raise ValueError(f"dataset: {len(asked)} moments to ask about in the {name}; at least 2 must be left")
