@@ -49,7 +49,7 @@ class Segments:
         """
         n = len(log.item_ids)
         overall = rates(np.bincount(log.item[log.liked], minlength=n))
-        by_category = np.bincount(category, overall)
+        by_category = np.bincount(category, overall).astype(np.float64)
         out = np.zeros((len(self.names), n), np.float32)
         rows: list[list[int]] = [[] for _ in self.names]
         for shopper, codes in enumerate(self.of):
@@ -59,7 +59,7 @@ class Segments:
             chosen = np.isin(log.shopper, shoppers) & log.liked
             counts = np.bincount(log.item[chosen], minlength=n).astype(np.float64)
             total = float(counts.sum())
-            kinds = np.bincount(category, counts, len(by_category))
+            kinds = np.bincount(category, counts, len(by_category)).astype(np.float64)
             lift = shrunk(kinds, total, by_category, _CATEGORY_PRIOR) / np.maximum(by_category, 1e-12)
             expected = overall * lift[category]
             out[code] = np.log(shrunk(counts, total, expected, _ITEM_PRIOR) / overall)

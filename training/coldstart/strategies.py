@@ -6,6 +6,7 @@ an unknown item are the mean of its nearest neighbours' in the content space.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -101,34 +102,42 @@ class Strategies:
         """What each strategy says of every item to a shopper in these segments whose history are the rows of a log:
         (n, len(NAMES)), finite; 0 where it says nothing."""
         history = log.item[rows][log.liked[rows]]
-        out = np.zeros((len(self.unknown), len(NAMES)), np.float32)
-        columns = dict(zip(NAMES, out.T, strict=True))
-        popular = np.log(rates(self.popularity))
-        columns["popularity"][:] = np.where(self.unknown, 0, popular - popular.mean())
-        columns["demand"][:] = self._carried((popular - popular.mean()).astype(np.float32))
+        # Strategy by strategy in memory: each fills a row.
+        said = dict(zip(NAMES, np.zeros((len(NAMES), len(self.unknown)), np.float32), strict=True))
+        said["popularity"], said["demand"] = self._everybody
         if len(segments):
-            columns["segment"][:] = self.lifts[segments].sum(axis=0)
-        if not len(history):
-            return out
+            said["segment"] = self.lifts[segments].sum(axis=0)
+        if len(history):
+            self._of_history(history, said)
+        return np.stack([said[name] for name in NAMES]).T
+
+    def _of_history(self, history: Ints, said: dict[str, Float32]) -> None:
         items, weights = latest(history, _LATEST, _FADE)
         vectors = self.content[items]
         profile = (weights / weights.sum()).astype(np.float32) @ vectors
-        columns["content"][:] = self.content @ (profile / max(float(np.linalg.norm(profile)), 1e-12))
-        columns["nearest"][:] = (self.content @ vectors[:_NEAREST].T).max(axis=1)
-        said = {name: getattr(self, name).of(items, weights, own=0.0) for name in ("together", "basket", "follows")}
+        said["content"] = self.content @ (profile / np.float32(max(float(np.linalg.norm(profile)), 1e-12)))
+        said["nearest"] = (vectors[:_NEAREST] @ self.content.T).max(axis=0)
+        for name in ("together", "basket", "follows"):
+            said[name] = getattr(self, name).of(items, weights, own=0.0)
         said["carried"] = self._carried(said["together"] + said["follows"])
-        for name, values in said.items():
+        for name in ("together", "basket", "follows", "carried"):
             # Counts are spread over powers of ten.
-            columns[name][:] = np.log1p(100 * values)
-        columns["brand"][:] = _share(self.facts.brand[items], self.facts.brands)[self.facts.brand]
+            said[name] = np.log1p(100 * said[name])
+        said["brand"] = _share(self.facts.brand[items], self.facts.brands)[self.facts.brand]
         kinds = _share(self.facts.category[items], len(self.facts.categories))
-        columns["category"][:] = (self.facts.alike @ kinds)[self.facts.category]
-        columns["again"][:] = np.log1p(np.bincount(history, minlength=len(out)))
-        return out
+        said["category"] = (self.facts.alike @ kinds)[self.facts.category]
+        said["again"] = np.log1p(np.bincount(history, minlength=len(self.unknown)).astype(np.float32))
+
+    @cached_property
+    def _everybody(self) -> tuple[Float32, Float32]:
+        """Popularity, 0 for unknown items, and what it is among the items that each is like."""
+        popular = np.log(rates(self.popularity))
+        popular = (popular - popular.mean()).astype(np.float32)
+        return np.where(self.unknown, np.float32(0), popular), self._carried(popular)
 
     def _carried(self, values: Float32) -> Float32:
         """The weighted mean of what is said of an item's known neighbours in the content space: (n,)."""
-        found: Float32 = (values[self.like] * self.likeness).sum(axis=1)
+        found: Float32 = np.einsum("ij,ij->i", values[self.like], self.likeness)
         return found
 
 
@@ -158,8 +167,8 @@ def nearest_known(content: Float32, known: Bools, k: int) -> tuple[Ints, Float32
     return like, weights
 
 
-def _share(codes: Ints, size: int) -> Floats:
+def _share(codes: Ints, size: int) -> Float32:
     """Share of each code; 0 for code 0, which is none."""
-    counts = np.bincount(codes, minlength=size).astype(np.float64)
+    counts = np.bincount(codes, minlength=size).astype(np.float32)
     counts[0] = 0
-    return counts / max(len(codes), 1)
+    return counts / np.float32(max(len(codes), 1))

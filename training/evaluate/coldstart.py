@@ -249,21 +249,19 @@ class Comparison:
         judged = np.arange(len(asked))
         if name == SOUK:
             strategies = Strategies.of(
-                asked.known, self.given.facts, self.given.segments, asked.until, _tuning(settings)
+                asked.known, self.given.facts, self.given.segments, asked.until, Tuning(**settings)
             )
-            learned, judged = judged[::2], judged[1::2]
+            order = rng.permutation(len(asked))
+            learned, judged = order[::2], np.sort(order[1::2])
             samples = [
                 _sample(self.given, strategies, asked, number, reveal[number], rng) for number in learned.tolist()
             ]
-            half = fit_blend([one for one in samples if one is not None])
-            for number in judged.tolist():
-                samples.append(_sample(self.given, strategies, asked, number, reveal[number], rng))
             blend = fit_blend([one for one in samples if one is not None])
-            scores = souk_scores(self.given, strategies, asked, half)
+            scores = souk_scores(self.given, strategies, asked, blend)
         else:
             scores = BASELINES[name][1](asked, self.given, settings, seed)
         some, shown = asked.take(judged), [reveal[number] for number in judged.tolist()]
-        place = dict(enumerate(judged.tolist()))
+        place = judged.tolist()
 
         def told(number: int, rows: slice) -> Float32:
             return scores(place[number], rows)
@@ -277,7 +275,7 @@ class Comparison:
     def _test(self, part: str, name: str, asked: Asked, settings: Settings, seed: int, trial: Trial) -> Run:
         if trial.blend is not None:
             strategies = Strategies.of(
-                asked.known, self.given.facts, self.given.segments, asked.until, _tuning(settings)
+                asked.known, self.given.facts, self.given.segments, asked.until, Tuning(**settings)
             )
             scores = souk_scores(self.given, strategies, asked, trial.blend)
         else:
@@ -289,7 +287,7 @@ class Comparison:
         alone = judge_items(asked, tops, -math.inf)
         curve = [judge_items(asked, tops, one * tops.unit) for one in BIASES]
         lines = {key: np.array([mean_of(one, key) for one in curve]) for key in ("cold", "warm")}
-        lines["share"] = np.array([one["all"].values["unknown"].mean() for one in curve])
+        lines["share"] = np.array([share_of(one) for one in curve])
         return Run({**found, "alone": alone["warm"], "curve": Measured(lines, np.empty((0, 0), np.int64))})
 
 
@@ -311,7 +309,8 @@ def _sample(
     able = asked.able.copy()
     if asked.new_only:
         able[asked.log.item[rows]] = False
-    return sample(features, strategies.unknown, able, asked.wanted[number], rows.stop - rows.start, rng)
+    counts = float(asked.counts[number])
+    return sample(features, strategies.unknown, able, asked.wanted[number], rows.stop - rows.start, rng, counts)
 
 
 @dataclass(frozen=True)
@@ -341,7 +340,7 @@ def find_tops(asked: Asked, scores: Scores) -> Tops:
 
 def judge_items(asked: Asked, tops: Tops, bias: float) -> dict[str, Measured]:
     """With `bias` added to unknown items: "cold", of moments that want one, and "warm", of those that want a known
-    one, and of "all" the share of unknown items in the first ten, "unknown"."""
+    one, and of "all" the share of unknown items in the first ten, "unknown", with how many moments each stands for."""
     scores = tops.scores.copy()
     scores[:, DEPTH:] += bias
     first, hits = [], {"cold": asked.unknown, "warm": ~asked.unknown}
@@ -362,7 +361,7 @@ def judge_items(asked: Asked, tops: Tops, bias: float) -> dict[str, Measured]:
     shown = np.concatenate(first)
     unknown = (asked.unknown[np.maximum(shown, 0)] & (shown != NOTHING)).mean(axis=1)
     found = {name: Measured.joined(measured) for name, measured in parts.items() if measured}
-    return {**found, "all": Measured({"unknown": unknown}, shown)}
+    return {**found, "all": Measured({"unknown": unknown, "counts": asked.counts}, shown)}
 
 
 def judge_shoppers(asked: Asked, scores: Scores, reveal: Sequence[int | None]) -> Measured:
@@ -383,8 +382,8 @@ def choose_bias(asked: Asked, tops: Tops, share: float) -> tuple[float, float]:
     found = []
     for bias in BIASES[1:]:
         judged = judge_items(asked, tops, bias * tops.unit)
-        shown = float(judged["all"].values["unknown"].mean())
-        found.append((harmonic(mean_of(judged, "cold"), mean_of(judged, "warm")), bias * tops.unit, shown))
+        reached = harmonic(mean_of(judged, "cold"), mean_of(judged, "warm"))
+        found.append((reached, bias * tops.unit, share_of(judged)))
     within = [one for one in found if one[2] <= MOST_SHARE * share] or [min(found, key=lambda one: one[2])]
     value, bias, _ = max(within, key=lambda one: one[0])
     return value, bias
@@ -393,6 +392,12 @@ def choose_bias(asked: Asked, tops: Tops, share: float) -> tuple[float, float]:
 def mean_of(judged: dict[str, Measured], part: str) -> float:
     """Mean recall@10 of a part; 0 where no moment wants any."""
     return float(judged[part].values["recall@10"].mean()) if part in judged else 0.0
+
+
+def share_of(judged: dict[str, Measured]) -> float:
+    """The share of unknown items in the first ten of all moments that there are."""
+    values = judged["all"].values
+    return float(np.average(values["unknown"], weights=values["counts"]))
 
 
 def harmonic(one: float, two: float) -> float:
@@ -410,10 +415,6 @@ def _table(asked: Asked, scores: Scores, rows: range, reveal: Sequence[int | Non
             table[line, asked.log.item[history]] = np.nan
     table[:, ~asked.able] = np.nan
     return table
-
-
-def _tuning(settings: Settings) -> Tuning:
-    return Tuning(**settings)
 
 
 def _check(validation: Asked, test: Asked) -> None:

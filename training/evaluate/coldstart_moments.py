@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from training.evaluate.ranking import Moment, rows_before
-from training.ranker.log import Bools, Ints, Log
+from training.ranker.log import Bools, Floats, Ints, Log
 
 FOLDS = 5
 """A seed holds out one fifth of the items and of the shoppers; five seeds in a row hold out each of them once."""
@@ -30,6 +30,8 @@ class Asked:
     end: Ints
     """The rows of each history in `log`: (m,) both."""
     wanted: list[Ints]
+    counts: Floats
+    """How many moments each stands for, of those that there are: (m,)."""
 
     def __len__(self) -> int:
         return len(self.end)
@@ -47,6 +49,7 @@ class Asked:
             begin=self.begin[chosen],
             end=self.end[chosen],
             wanted=[self.wanted[number] for number in chosen.tolist()],
+            counts=self.counts[chosen],
         )
 
 
@@ -62,15 +65,22 @@ def items_asked(log: Log, moment: Moment, held: Bools, hidden: Bools, most: int,
     """Moments where the items `held` are unknown but may be wanted, and `hidden` ones are not there at all.
 
     Their events are in no history and nothing is learned from them. At most so many moments, drawn by seed, each with
-    an event of a known item before it.
+    an event of a known item before it; where they can, half of them want an unknown item.
     """
     kept = ~(held | hidden)[log.item]
     part = rows_before(log, kept)
     place = np.concatenate([[0], np.cumsum(kept)])
     known = rows_before(log, kept & moment.seen)
     asked = _asked(log, part, known, moment, ~hidden, place)
-    useful = [asked.begin[i] < asked.end[i] and len(asked.wanted[i]) > 0 for i in range(len(asked))]
-    return _some(asked, np.flatnonzero(useful), most, seed)
+    useful = (asked.begin < asked.end) & np.array([len(one) > 0 for one in asked.wanted])
+    rare = np.array([bool(asked.unknown[one].any()) for one in asked.wanted])
+    groups = [np.flatnonzero(useful & group) for group in (rare, ~rare)]
+    share = [min(len(group), max(most // 2, most - len(other))) for group, other in (groups, groups[::-1])]
+    rng = np.random.default_rng(seed)
+    for group, some in zip(groups, share, strict=True):
+        asked.counts[group] = len(group) / max(some, 1)
+    chosen = np.concatenate([rng.permutation(group)[:some] for group, some in zip(groups, share, strict=True)])
+    return asked.take(np.sort(chosen))
 
 
 def shoppers_asked(log: Log, moment: Moment, held: Bools, learned: Bools, most: int, seed: int) -> Asked:
@@ -78,7 +88,8 @@ def shoppers_asked(log: Log, moment: Moment, held: Bools, learned: Bools, most: 
     everything = np.ones(len(log.item_ids), bool)
     known = rows_before(log, moment.seen & learned[log.shopper])
     asked = _asked(log, log, known, moment, everything, np.arange(len(log.item) + 1))
-    return _some(asked, np.flatnonzero(held[asked.shopper]), most, seed)
+    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(held[asked.shopper]))[:most]
+    return asked.take(np.sort(chosen))
 
 
 def _asked(whole: Log, part: Log, known: Log, moment: Moment, able: Bools, place: Ints) -> Asked:
@@ -97,8 +108,5 @@ def _asked(whole: Log, part: Log, known: Log, moment: Moment, able: Bools, place
         place[examples.begin],
         place[examples.end],
         [one[able[one]] for one in items],
+        np.ones(len(items)),
     )
-
-
-def _some(asked: Asked, chosen: Ints, most: int, seed: int) -> Asked:
-    return asked.take(np.sort(np.random.default_rng(seed).permutation(chosen)[:most]))

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 
 from training.evaluate.bootstrap import paired_bootstrap
-from training.evaluate.coldstart import REVEALED, SOUK, SYSTEMS, Results, Tested, harmonic, mean_of
+from training.evaluate.coldstart import REVEALED, SOUK, SYSTEMS, Results, Tested, harmonic, mean_of, share_of
 from training.evaluate.page import image, page, replace_file, table
 from training.ranker.log import Floats
 
@@ -86,7 +86,7 @@ def _items_of(tested: Tested) -> dict[str, float]:
         "recall@10_cold": cold,
         "recall@10_warm": warm,
         "harmonic": harmonic(cold, warm),
-        "cold_share": float(tested.measured["all"].values["unknown"].mean()),
+        "cold_share": share_of(tested.measured),
         "recall@10_warm_alone": alone,
         "warm_loss": 1 - warm / alone if alone else 0.0,
         "bias": tested.bias,

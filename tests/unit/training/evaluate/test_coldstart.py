@@ -136,6 +136,7 @@ def test_the_bias_lets_unknown_items_in_and_is_bounded() -> None:
         log, log, 0.0, np.ones(n, bool), np.arange(n) >= 15, False,
         np.zeros(4, np.int64), np.zeros(4, np.int64), np.zeros(4, np.int64),
         [np.array([one]) for one in (0, 15, 0, 15)],
+        np.ones(4),
     )  # fmt: skip
     items = np.tile(np.concatenate([np.arange(10), 15 + np.arange(10)]), (4, 1))
     scores = np.tile(np.concatenate([5 - 0.1 * np.arange(10), 3 - 0.1 * np.arange(10)]), (4, 1)).astype(np.float32)
