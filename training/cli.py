@@ -3,6 +3,7 @@
 import typer
 
 from training.bundle.cli import bundle
+from training.data.clean.cli import clean
 from training.data.cli import app as data
 from training.data.cli import export_events, generate
 from training.encoder.cli import app as encoder
@@ -13,6 +14,7 @@ from training.tune.cli import app as tune
 app = typer.Typer(help="Souk's offline side: data, models, bundles.", no_args_is_help=True)
 app.command()(generate)
 app.command()(export_events)
+app.command()(clean)
 app.command()(bundle)
 app.add_typer(data, name="data")
 app.add_typer(encoder, name="encoder")

@@ -1,0 +1,115 @@
+"""What is to be cleaned, as lazy tables: canonical files as they are, others by the columns that the rules name."""
+
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from souk.dataset import COLUMNS, SUFFIXES, DatasetError, find_table
+from training.data.canonical import INFO_FILE, Info, open_dataset
+from training.data.clean.rules import Rules, TableRules
+
+# For files that do not say how many rows they hold.
+_BYTES_A_ROW = 100
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One file. `canonical`: its columns are those of the table; else the rules say which is which."""
+
+    file: Path
+    rows: pl.LazyFrame
+    # As a file without a count says by its size.
+    about: int
+    canonical: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """All tables of a source, and what is known of the whole."""
+
+    info: Info
+    tables: dict[str, list[Raw]]
+
+    def fingerprint(self) -> list[list[str | int]]:
+        """Changes when a file does."""
+        files = [raw.file for table in self.tables.values() for raw in table]
+        return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def open_source(source: Path, rules: Rules) -> Source:
+    """A dataset directory, a directory with the files that the rules name, or one file of events or of the table it is
+    named after. Raises DatasetError."""
+    globs = {table: part.files for table, part in rules.tables.items() if part.files}
+    if source.is_file():
+        stem = source.name.split(".")[0]
+        tables = {stem if stem in COLUMNS else "events": [source]}
+    elif not source.is_dir():
+        raise DatasetError(f"{source}: no such file or directory")
+    elif globs and not (source / INFO_FILE).is_file():
+        tables = {table: [file for glob in globs[table] for file in _matching(source, glob)] for table in globs}
+    else:
+        found = {table: find_table(source, table) for table in COLUMNS}
+        tables = {table: [file] for table, file in found.items() if file is not None}
+        if not tables:
+            raise DatasetError(f"{source}: no canonical table, and the rules name no files")
+    raw = {table: [_open(file, table, rules.table(table)) for file in files] for table, files in tables.items()}
+    return Source(_info(source, rules), raw)
+
+
+def _matching(source: Path, glob: str) -> list[Path]:
+    if not (files := sorted(source.glob(glob))):
+        raise DatasetError(f"{source / glob}: no such file")
+    return files
+
+
+def _info(source: Path, rules: Rules) -> Info:
+    if (source / INFO_FILE).is_file():
+        return open_dataset(source).info
+    name = source.name.split(".")[0]
+    told = {"name": name, "version": "1", "origin": source.name, "licence": "unknown"} | rules.info
+    return Info(told["name"], told["version"], told["origin"], told["licence"])
+
+
+def _open(file: Path, table: str, rules: TableRules) -> Raw:
+    suffix = next((one for one in SUFFIXES if file.name.endswith(one)), "")
+    try:
+        if suffix == ".parquet":
+            rows = pl.scan_parquet(file)
+            about = rows.select(pl.len()).collect().item()
+        elif suffix in (".csv", ".csv.gz"):
+            rows = pl.scan_csv(file, infer_schema=False, separator=rules.delimiter, encoding="utf8-lossy")
+            about = file.stat().st_size // _BYTES_A_ROW
+        elif suffix in (".jsonl", ".jsonl.gz"):
+            rows = pl.scan_ndjson(file, schema=dict.fromkeys(_keys(file), pl.String))
+            about = file.stat().st_size // _BYTES_A_ROW
+        else:
+            raise DatasetError(f"{file}: unknown format; known: {', '.join(SUFFIXES)}")
+        header = rows.collect_schema().names()
+    except (pl.exceptions.PolarsError, ValueError, OSError) as error:
+        raise error if isinstance(error, DatasetError) else DatasetError(f"{file}: {error}") from error
+    canonical = set(header) <= set(COLUMNS[table])
+    if canonical:
+        return Raw(file, rows, about, True)
+    if not rules.columns:
+        unknown = next(name for name in header if name not in COLUMNS[table])
+        raise DatasetError(f"{file}: column {unknown!r} is not of the format, and the rules name no [{table}] columns")
+    chosen = {}
+    for name, options in rules.columns.items():
+        found = next((option for option in options if option in header), None)
+        if found is None:
+            raise DatasetError(f"{file}: no column {' or '.join(options)} for {name}; it has {', '.join(header)}")
+        chosen[name] = pl.col(found)
+    return Raw(file, rows.select(**chosen), about, False)
+
+
+def _keys(file: Path) -> list[str]:
+    """The keys of a file of JSON objects, by its first thousand lines."""
+    keys: dict[str, None] = {}
+    opener = gzip.open if file.suffix == ".gz" else open
+    with opener(file, "rt", encoding="utf-8") as lines:
+        for _, line in zip(range(1000), lines, strict=False):
+            keys |= dict.fromkeys(json.loads(line))
+    return [*keys]
