@@ -15,7 +15,6 @@ from training.coldstart.segments import Segments, rates
 from training.ranker.log import Bools, Floats, Ints, Log
 from training.ranker.neighbours import Neighbours, find_neighbours, latest
 from training.ranker.sequences.follows import find_follows
-from training.ranker.sequences.pipeline import whitened
 from training.ranker.situations import Facts, popularity
 
 NAMES = (
@@ -48,8 +47,6 @@ class Tuning:
     """Known neighbours in the content space from which an item takes what is known of them."""
     half_life: float = 90.0
     """Days, of popularity; means nothing without time."""
-    whiten: bool = True
-    """Whether content vectors are whitened first (Su et al. 2021)."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +67,17 @@ class Strategies:
     lifts: Float32
 
     @classmethod
-    def of(cls, known: Log, facts: Facts, segments: Segments, until: float, tuning: Tuning) -> "Strategies":
-        """From the rows of a log that may be learned from, all of them before `until`."""
+    def of(
+        cls, known: Log, facts: Facts, content: Float32, segments: Segments, until: float, tuning: Tuning
+    ) -> "Strategies":
+        """From the rows of a log that may be learned from, all of them before `until`. `content` (n, dim): vectors of
+        length 1, or zeros."""
         n = len(known.item_ids)
         liked = known.liked
         shopper, item, session = known.shopper[liked], known.item[liked], known.session[liked]
         counts = popularity(known, np.ones(len(known.item), bool), until, tuning.half_life)
         unknown = np.bincount(item, minlength=n) == 0
-        readable = facts.content.any(axis=1)
-        content = facts.content
-        if tuning.whiten and readable.sum() > 1:
-            content = np.zeros_like(content[:, :1])
-            vectors = whitened(facts.content[readable])
-            content = np.zeros((n, vectors.shape[1]), np.float32)
-            content[readable] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        like, likeness = nearest_known(content, ~unknown & readable, tuning.likes)
+        like, likeness = nearest_known(content, ~unknown & content.any(axis=1), tuning.likes)
         return cls(
             facts,
             content,

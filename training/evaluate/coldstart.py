@@ -248,9 +248,7 @@ class Comparison:
         blend = None
         judged = np.arange(len(asked))
         if name == SOUK:
-            strategies = Strategies.of(
-                asked.known, self.given.facts, self.given.segments, asked.until, Tuning(**settings)
-            )
+            strategies = self._strategies(asked, settings)
             order = rng.permutation(len(asked))
             learned, judged = order[::2], np.sort(order[1::2])
             samples = [
@@ -272,11 +270,14 @@ class Comparison:
         value, bias = choose_bias(some, tops, share)
         return Trial(value, bias, blend).run()
 
+    def _strategies(self, asked: Asked, settings: Settings) -> Strategies:
+        given, tuning = self.given, {name: value for name, value in settings.items() if name != "whiten"}
+        content = given.content(settings.get("whiten", True))
+        return Strategies.of(asked.known, given.facts, content, given.segments, asked.until, Tuning(**tuning))
+
     def _test(self, part: str, name: str, asked: Asked, settings: Settings, seed: int, trial: Trial) -> Run:
         if trial.blend is not None:
-            strategies = Strategies.of(
-                asked.known, self.given.facts, self.given.segments, asked.until, Tuning(**settings)
-            )
+            strategies = self._strategies(asked, settings)
             scores = souk_scores(self.given, strategies, asked, trial.blend)
         else:
             scores = BASELINES[name][1](asked, self.given, settings, seed)

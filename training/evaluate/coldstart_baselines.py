@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,21 @@ class Told:
 
     facts: Facts
     segments: Segments
+
+    def content(self, whiten: bool) -> Float32:
+        """Content vectors of length 1, zeros where an item has none: as the encoder made them, or whitened."""
+        return self._whitened if whiten else self.facts.content
+
+    @cached_property
+    def _whitened(self) -> Float32:
+        content = self.facts.content
+        readable = content.any(axis=1)
+        if readable.sum() < 2:
+            return content
+        vectors = whitened(content[readable])
+        out = np.zeros((len(content), vectors.shape[1]), np.float32)
+        out[readable] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return out
 
 
 def popularity_scores(asked: Asked, told: Told, settings: Settings, seed: int) -> Scores:
@@ -78,12 +94,7 @@ def segment_scores(asked: Asked, told: Told, settings: Settings, seed: int) -> S
 def content_scores(asked: Asked, told: Told, settings: Settings, seed: int) -> Scores:
     """Cosine with the mean content vector of the history, each item `fade` times the weight of the one after it;
     popularity where there is no history to tell of."""
-    content = told.facts.content
-    readable = content.any(axis=1)
-    if settings["whiten"] and readable.sum() > 1:
-        vectors = whitened(content[readable])
-        content = np.zeros((len(content), vectors.shape[1]), np.float32)
-        content[readable] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    content = told.content(settings["whiten"])
     popular = _popularity(asked, _HALF_LIFE).astype(np.float32)
 
     def scores(number: int, history: slice) -> Float32:

@@ -21,8 +21,7 @@ def strategies() -> Strategies:
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     items = [types_pb2.Item(id=f"i{n}", brand="A" if n in (0, 5) else "B", category_path=["All"]) for n in range(7)]
     segments = Segments(("age=old",), [np.array([0])] * 4 + [NOBODY] * 2)
-    tuning = Tuning(likes=2, whiten=False)
-    return Strategies.of(log(ROWS, 7), Facts.of(items, vectors), segments, 100 * 3600.0, tuning)
+    return Strategies.of(log(ROWS, 7), Facts.of(items, vectors), vectors, segments, 100 * 3600.0, Tuning(likes=2))
 
 
 def column(features: np.ndarray[tuple[int, ...], np.dtype[np.float32]], name: str) -> list[float]:
