@@ -72,7 +72,9 @@ def made(config: RankerConfig, items: int) -> tuple[Trained, Heads]:
     content /= np.linalg.norm(content, axis=1, keepdims=True)
     model = Ranker(config, torch.from_numpy(content)).eval()
     weights = rng.normal(0, 0.5, (len(FEATURES), len(OBJECTIVES))).astype(np.float32)
-    return Trained(model, np.arange(items), 0.0, 0), Heads(weights, np.full(len(OBJECTIVES), -2, np.float32))
+    bias = np.full(len(OBJECTIVES), -2, np.float32)
+    doubt = np.zeros((len(OBJECTIVES), len(FEATURES) + 1, len(FEATURES) + 1), np.float32)
+    return Trained(model, np.arange(items), 0.0, 0), Heads(weights, bias, doubt)
 
 
 def request_of(ids: list[str], candidates: int, history: int, rng: np.random.Generator) -> ranker_pb2.RankRequest:

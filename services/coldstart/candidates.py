@@ -22,6 +22,7 @@ from services.coldstart.settings import ColdstartSettings
 from services.coldstart.shelf import Newcomer, roots
 from services.domain.checks import Invalid, check_count, check_id, check_vector
 from services.domain.features import LIKE, LIKED, PROFILE, TOGETHER
+from services.domain.thompson import MAX_ARMS
 from souk.coldstart.v1 import coldstart_pb2
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32, pack_vector
@@ -151,7 +152,7 @@ class _Choice:
         new = [newcomer for newcomer in self._crowd.shelf.newcomers if newcomer.item not in seen]
         own = {root for share in self._context.categories for root in roots(share.name)[:1]}
         arms = [newcomer for newcomer in new if roots(newcomer.category)[:1] and roots(newcomer.category)[0] in own]
-        drawn = exploration.draw((arms or new)[: exploration.MAX_ARMS], self._sources.random())
+        drawn = exploration.draw((arms or new)[:MAX_ARMS], self._sources.random())
         if drawn is not None:
             self._answer.explorations.add(
                 position=self._sources.settings.explore_position, item_id=drawn.item, propensity=drawn.propensity

@@ -1,10 +1,5 @@
-"""The place kept for a new item: which one, and with which probability it was drawn.
-
-Thompson sampling (Thompson 1933; Chapelle, Li, NIPS 2011) shows an arm with the probability that its click rate is the
-highest. That probability is computed from the arms' Beta posteriors by numerical integration,
-p_i = integral of f_i(x) * product over j != i of F_j(x) dx, and the arm drawn from it: so the propensity that is logged
-is the probability of the draw itself and no estimate.
-"""
+"""The place kept for a new item: which one, and with which probability it was drawn; from the arms' Beta posteriors of
+their click rates, see services.domain.thompson."""
 
 import math
 from collections.abc import Sequence
@@ -14,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.coldstart.shelf import Newcomer
+from services.domain import thompson
 
-MAX_ARMS = 50
 # Before anything was shown: a click in twenty showings.
 _PRIOR_CLICKS = 1.0
 _PRIOR_PASSES = 19.0
-# Share of the draws that is even over all arms: bounds the weight 1 / propensity of what is learned from them.
-_EVEN = 0.1
 _GRID = 2_048
 
 
@@ -37,15 +30,13 @@ def draw(arms: Sequence[Newcomer], at: float) -> Draw | None:
     if not arms:
         return None
     odds = propensities([arm.shown for arm in arms], [arm.clicked for arm in arms])
-    chosen = min(int(np.searchsorted(np.cumsum(odds), at, side="right")), len(arms) - 1)
+    chosen = thompson.pick(odds, at)
     return Draw(arms[chosen].item, float(odds[chosen]))
 
 
 def propensities(shown: Sequence[int], clicked: Sequence[int]) -> NDArray[np.float64]:
     """The probability of drawing each of n arms: (n,), each at least 0.1 / n, summing to 1."""
-    best = best_arm_odds(shown, clicked)
-    odds: NDArray[np.float64] = (1 - _EVEN) * best + _EVEN / len(best)
-    return odds
+    return thompson.propensities(best_arm_odds(shown, clicked))
 
 
 def best_arm_odds(shown: Sequence[int], clicked: Sequence[int]) -> NDArray[np.float64]:
@@ -59,11 +50,4 @@ def best_arm_odds(shown: Sequence[int], clicked: Sequence[int]) -> NDArray[np.fl
     b = _PRIOR_PASSES + np.array(shown, np.float64) - clicks
     constant = np.array([math.lgamma(x + y) - math.lgamma(x) - math.lgamma(y) for x, y in zip(a, b, strict=True)])
     log_density = constant[:, None] + np.outer(a - 1, np.log(middle)) + np.outer(b - 1, np.log1p(-middle))
-    mass = np.exp(log_density) * width
-    mass /= mass.sum(axis=1, keepdims=True)
-    below = np.cumsum(mass, axis=1) - mass / 2
-    log_below = np.log(np.maximum(below, 1e-300))
-    others = np.exp(log_below.sum(axis=0) - log_below)
-    odds = (mass * others).sum(axis=1)
-    result: NDArray[np.float64] = odds / odds.sum()
-    return result
+    return thompson.odds_of_the_best(np.exp(log_density) * width)

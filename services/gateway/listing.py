@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from services.domain import thompson
+from services.gateway import exploration
 from services.gateway.pages import Pages, PageToken, fingerprint
 from services.gateway.requests import DEFAULT_PAGE_SIZE
 from services.gateway.scenes import allowed, standing_in
@@ -94,6 +96,8 @@ class Listed:
     """Of items that exploration put where they are; every other stands where it stands with certainty."""
     stood_in: bool = False
     """As in Kept."""
+    beliefs: Mapping[int, exploration.Belief] = field(default_factory=dict)
+    """By row: what the ranker believes of a click; empty where it was not asked or does not say."""
 
     @classmethod
     def as_retrieved(cls, columns: types_pb2.CandidateColumns, policy: str = "retrieval") -> Listed:
@@ -119,6 +123,33 @@ class Listed:
             policy=f"{self.policy}+exploration" if propensities else self.policy,
             propensities=propensities,
         )
+
+    def exploring_by_ranker(self, slots: Sequence[coldstart_pb2.ExplorationSlot], since: float, at: float) -> Listed:
+        """With an item in the place of the first slot that is drawn by what the ranker believes, at a random number
+        `at` from [0, 1): one of those below the place that were first offered from `since` (seconds since 1970 UTC) on.
+
+        What is here for having been drawn before alone is left out, so that what may be drawn, and the propensity, do
+        not depend on that draw. Where nothing is believed of any such item, the slots are used as they are.
+        """
+        found = {
+            row
+            for leg in self.columns.legs
+            if leg.leg != exploration.EXPLORED
+            for row, score in enumerate(leg.score)
+            if not math.isnan(score)
+        }
+        others = [(row, score) for row, score in zip(self.rows, self.scores, strict=True) if row in found]
+        arms = [
+            row
+            for row, _ in others[slots[0].position + 1 if slots else len(others) :]
+            if row in self.beliefs and self.columns.created_at[row] >= since
+        ][: thompson.MAX_ARMS]
+        if not arms:
+            return self.exploring(slots)
+        ids = [self.columns.id[row] for row in arms]
+        drawn = exploration.draw(slots[0].position, ids, [self.beliefs[row] for row in arms], at)
+        rows, scores = zip(*others, strict=True)
+        return replace(self, rows=rows, scores=scores, policy=f"{self.policy}+by-ranker").exploring([drawn])
 
     def without_exploration(self) -> Listed:
         """Without the items that exploration put into it."""

@@ -13,9 +13,12 @@ Each stage is a method of Steps; degradations tell the caller which substitutes 
 """
 
 import asyncio
+import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from services.gateway.exploration import EXPLORED
 from services.gateway.listing import Listed, Wanted, ids_leg, item_leg, popular_leg, vector_leg, words_leg
 from services.gateway.pages import Kept, Pages, PageToken
 from services.gateway.peers import Peers
@@ -97,8 +100,10 @@ class Pipeline:
         known = coldstart_pb2.ShopperContext(stage=types_pb2.STAGE_COLD)
 
         async def compute() -> Listed:
-            listed, explorations = await self._recommended(journey, request, wanted, known)
-            return listed.exploring(explorations)
+            listed, slots = await self._recommended(journey, request, wanted, known)
+            if not listed.beliefs:
+                return listed.exploring(slots)
+            return listed.exploring_by_ranker(slots, time.time() - 86_400 * self._settings.new_days, random.random())
 
         answer = await self._page(journey, wanted, compute)
         return Answer(answer.hits, answer.next_page_token, known.stage)
@@ -154,7 +159,8 @@ class Pipeline:
         except NotFound:  # An item of the scene is unknown; the others and the shopper still say enough.
             legs = [leg for leg in legs if not leg.HasField("item")]
             columns, stood_in = await self._steps.find_of_scene(journey, others, legs, seen)
-        listed = await self._steps.rank(journey, context, columns, wanted, item_ids=request.item_ids)
+        explores = bool(proposed.explorations)
+        listed = await self._steps.rank(journey, context, columns, wanted, item_ids=request.item_ids, explores=explores)
         policy = f"{listed.policy}/{proposed.policy}" if proposed.policy else listed.policy
         return replace(listed, policy=policy, stood_in=stood_in), proposed.explorations
 
@@ -264,7 +270,7 @@ def _legs(
     explored = [types_pb2.ScoredId(item_id=slot.item_id, score=1.0) for slot in proposed.explorations]
     if explored:
         # Only to be known and filtered; their places are given at the end.
-        legs.insert(0, ids_leg("explored", explored, _POPULAR_WEIGHT))
+        legs.insert(0, ids_leg(EXPLORED, explored, _POPULAR_WEIGHT))
     return [*legs[: _MAX_LEGS - 1], popular_leg(_POPULAR_WEIGHT)]
 
 

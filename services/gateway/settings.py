@@ -1,7 +1,7 @@
 """Settings of the gateway."""
 
 import secrets
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
@@ -36,6 +36,9 @@ class GatewaySettings(Settings):
     )
     rerank: int = Field(
         0, ge=0, le=200, description="Best candidates of a search that the bundle's reranker reads; 0: none."
+    )
+    explore_by: Literal["clicks", "ranker"] = Field(
+        "clicks", description="What draws the new item to try: its own clicks and showings, or what the ranker expects."
     )
     new_days: float = Field(30.0, gt=0, le=36500, description="Age up to which an item is among the new arrivals.")
     out_of_stock: bool = Field(False, description="Show items that cannot be sold now.")

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from services.gateway.exploration import Belief
 from services.gateway.listing import Listed, Wanted, popular_leg
 from services.gateway.peers import Peers
 from services.gateway.scenes import STANDS_IN
@@ -171,8 +172,10 @@ class Steps:
         wanted: Wanted,
         query: str = "",
         item_ids: Sequence[str] = (),
+        explores: bool = False,
     ) -> Listed:
-        """The candidates in the ranker's order; in that of the retrieval where it does not answer or is not there."""
+        """The candidates in the ranker's order; in that of the retrieval where it does not answer or is not there.
+        Where it `explores`, with what is believed of each if that is to draw."""
         peers = self._peers
         if peers.ranker is None and self._settings.rerank and wanted.scene == types_pb2.SCENE_SEARCH:
             journey.degrade("rerank", types_pb2.DEGRADATION_REASON_UNAVAILABLE, "retrieval order")
@@ -190,6 +193,7 @@ class Steps:
             explain=wanted.explain,
             generation=journey.generation,
             rerank=self._settings.rerank if wanted.scene == types_pb2.SCENE_SEARCH else 0,
+            deviations=explores and self._settings.explore_by == "ranker",
         )
         try:
             answer = await journey.stage(
@@ -210,7 +214,15 @@ class Steps:
             for i, row in enumerate(answer.order)
         }
         policy = "reranker" if context is None and request.rerank else "ranker"
-        return Listed(columns, answer.order, answer.score, policy, reasons, contributions)
+        beliefs = {
+            row: Belief.of(probability, deviation)
+            for column in answer.objectives
+            if column.objective == ranker_pb2.OBJECTIVE_CLICK
+            for row, probability, deviation in zip(
+                answer.order, column.probability, column.log_odds_deviation, strict=False
+            )
+        }
+        return Listed(columns, answer.order, answer.score, policy, reasons, contributions, beliefs=beliefs)
 
     async def record(self, journey: Journey, impression: types_pb2.Impression) -> None:
         """Writes what was shown. Raises StageFailed where that failed."""

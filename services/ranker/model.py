@@ -17,8 +17,8 @@ from souk.vectors import Float32
 # As the release gate of a bundle has it: a candidate alone and among others.
 _MOST_DIFFERENT = 1e-5
 _WARM_UP_ROWS = 64
-# Output of the heads that bundles made before it lack.
-_LOG_ODDS = "logit"
+# Outputs of the heads that bundles made before them lack.
+_LOG_ODDS, _DEVIATION = "logit", "deviation"
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,13 @@ class Model:
         if probability.min() < 0 or probability.max() > 1:
             raise RuntimeError("probability: the model gave a number that is not from 0 to 1")
         return probability
+
+    def deviations(self, features: Float32) -> Float32 | None:
+        """Standard deviation of the log-odds of each objective, for features (n, len(FEATURES)): (n, objectives), each
+        row from its own features alone. None where the heads do not say."""
+        if _DEVIATION not in self._heads.outputs:
+            return None
+        return self._run(self._heads, _DEVIATION, {"features": features.take(self._columns, axis=1)})
 
     def parts(self, features: Float32) -> Float32 | None:
         """What each of len(FEATURES) features, and last a bias, adds to the log-odds of each objective, for features

@@ -43,9 +43,13 @@ class Objectives:
         mean: NDArray[np.float64] = values @ (weights / max(float(weights.sum()), 1e-12))
         return mean
 
-    def columns(self, probability: Float32) -> list[ranker_pb2.ObjectiveColumn]:
-        """Probabilities (n, objectives) as the answer holds them."""
+    def columns(self, probability: Float32, deviation: Float32 | None = None) -> list[ranker_pb2.ObjectiveColumn]:
+        """Probabilities, and deviations of their log-odds (n, objectives) where there are, as the answer holds them."""
         return [
-            ranker_pb2.ObjectiveColumn(objective=number, probability=probability[:, at].tolist())
+            ranker_pb2.ObjectiveColumn(
+                objective=number,
+                probability=probability[:, at].tolist(),
+                log_odds_deviation=() if deviation is None else deviation[:, at].tolist(),
+            )
             for at, number in enumerate(self.numbers)
         ]

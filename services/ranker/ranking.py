@@ -164,6 +164,7 @@ class Ranking:
                 affinity[present] = (vectors[present].astype(np.float64) * shopper).sum(axis=1)
             rows = features(request.context, request.query, request.scene, candidates, affinity, now)
             probability = self.model.probabilities(rows)
+            deviation = self.model.deviations(rows) if request.deviations else None
             scores = factor * self._score(request, rows, probability)
         # What a unit of the ranker's own score is of the final one: the reasons tell parts of that.
         share = 1.0
@@ -189,7 +190,7 @@ class Ranking:
         response = ranker_pb2.RankResponse(
             order=order.tolist(),
             score=scores[order].tolist(),
-            objectives=self._objectives.columns(probability[order]),
+            objectives=self._objectives.columns(probability[order], None if deviation is None else deviation[order]),
             reasons=reasons,
             features=self._features(rows[order], request.scene) if reasons else (),
             generation=self.generation,

@@ -26,7 +26,9 @@ def test_an_exported_ranker_does_in_serving_what_it_did_in_training(tmp_path: Pa
     config = RankerConfig(dim=tiny.DIM, heads=2, layers=1, max_history=6)
     trained = Trained(Ranker(config, content), np.arange(20), 0.0, 1)
     heads = Heads(
-        rng.standard_normal((len(FEATURES), 3)).astype(np.float32) * 0.3, rng.standard_normal(3).astype(np.float32)
+        rng.standard_normal((len(FEATURES), 3)).astype(np.float32) * 0.3,
+        rng.standard_normal(3).astype(np.float32),
+        rng.standard_normal((3, len(FEATURES) + 1, len(FEATURES) + 1)).astype(np.float32) * 0.1,
     )
     ids = [f"i{n}" for n in range(20)]
     manifest = export_ranker(trained, heads, ids, "c" * 64, {}, tmp_path / "ranker").manifest
@@ -48,6 +50,9 @@ def test_an_exported_ranker_does_in_serving_what_it_did_in_training(tmp_path: Pa
     np.testing.assert_allclose(model.shopper(history), expected[0].numpy(), atol=1e-5)
     rows = rng.random((30, len(FEATURES)), np.float32)
     np.testing.assert_allclose(model.probabilities(rows), heads.probability(rows), atol=1e-5)
+    deviations = model.deviations(rows)
+    assert deviations is not None
+    np.testing.assert_allclose(deviations, heads.deviation(rows), atol=1e-5)
     parts = model.parts(rows)
     assert parts is not None
     np.testing.assert_allclose(parts[:, :-1], rows[:, :, None] * heads.weights, atol=1e-5)

@@ -25,6 +25,8 @@ from training.ranker.train import Trained
 MIN_PARITY = 0.99999
 MIN_INVARIANCE = 0.9999
 MAX_DIFFERENCE = 1e-5
+# Of a deviation above 1 as a share of it.
+MAX_DEVIATION_DIFFERENCE = 1e-4
 _GATE_HISTORIES = 24
 
 
@@ -37,11 +39,14 @@ class _Logistic(nn.Module):
         super().__init__()
         self.register_buffer("weights", torch.from_numpy(heads.weights))
         self.register_buffer("bias", torch.from_numpy(heads.bias))
+        # Side by side: one product for all objectives.
+        self.register_buffer("doubt", torch.from_numpy(np.concatenate(list(heads.doubt), axis=1)))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        weights, bias = self.get_buffer("weights"), self.get_buffer("bias")
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weights, bias, doubt = (self.get_buffer(name) for name in ("weights", "bias", "doubt"))
         logit = features @ weights + bias
-        return torch.sigmoid(logit), logit
+        parts = (features @ doubt[:-1] + doubt[-1]).reshape(-1, len(bias), len(doubt))
+        return torch.sigmoid(logit), logit, parts.square().sum(dim=2).sqrt()
 
 
 def export_ranker(
@@ -79,8 +84,8 @@ def export_ranker(
             _Logistic(heads),
             (torch.zeros(2, len(FEATURES)),),
             ("features",),
-            # The second tells serving what each feature adds.
-            ("probability", "logit"),
+            # The second tells serving what each feature adds, the third how unsure the log-odds are.
+            ("probability", "logit", "deviation"),
             ({0: torch.export.Dim("n")},),
             draft / HEADS,
         )
@@ -122,13 +127,17 @@ def prove(shopper: Shopper, heads: Heads, directory: Path) -> dict[str, float]:
             raise GateError(f"shopper.onnx: {name}: min cosine {value:.6f} is below the limit {limit}")
     session = onnxruntime.InferenceSession(str(directory / HEADS), providers=["CPUExecutionProvider"])
     features = rng.random((64, len(FEATURES)), dtype=np.float32)
-    whole: Float32 = session.run(["probability"], {"features": features})[0]
+    whole, deviation = session.run(["probability", "deviation"], {"features": features})
     lone: Float32 = session.run(["probability"], {"features": features[:1]})[0]
     difference = float(np.abs(whole - heads.probability(features)).max())
     company = float(np.abs(whole[:1] - lone).max())
     for name, found in (("parity", difference), ("batch invariance", company)):
         if not found <= MAX_DIFFERENCE:
             raise GateError(f"heads.onnx: {name}: probabilities differ by {found:.2e}, more than {MAX_DIFFERENCE}")
+    told = heads.deviation(features)
+    unlike = float((np.abs(deviation - told) / np.maximum(told, 1)).max())
+    if not unlike <= MAX_DEVIATION_DIFFERENCE:
+        raise GateError(f"heads.onnx: deviations differ by {unlike:.2e}, more than {MAX_DEVIATION_DIFFERENCE}")
     return {
         "ranker.parity_min_cosine": parity,
         "ranker.invariance_min_cosine": invariance,

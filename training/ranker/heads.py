@@ -41,6 +41,7 @@ assert set(SCENE_WEIGHTS) == set(SCENES)
 _OF_A_LEG = {"affinity": 60, "together": 60, "profile": 40, "popular": 40, "again": 60}
 _OF_A_LEG |= {"words": 60, "meaning": 60, "like": 60}
 _PENALTY = 1e-4
+_LEAST_CURVATURE = 1e-4
 _STEPS = 60
 _BINS = 10
 # Examples that are worth waiting for.
@@ -53,11 +54,20 @@ class Heads:
 
     weights: Float32
     bias: Float32
+    doubt: Float32
+    """(3, len(FEATURES) + 1, len(FEATURES) + 1): the length of (features, 1) @ doubt is the standard deviation of the
+    log-odds of each objective."""
 
     def probability(self, features: Float32) -> Float32:
         """(n, 3)."""
         with np.errstate(over="ignore"):
             found: Float32 = 1 / (1 + np.exp(-(features @ self.weights + self.bias)))
+        return found
+
+    def deviation(self, features: Float32) -> Float32:
+        """The standard deviation of the log-odds, (n, 3)."""
+        parts = features @ self.doubt[:, :-1] + self.doubt[:, -1:]
+        found: Float32 = np.sqrt((parts**2).sum(axis=2)).T
         return found
 
     def score(self, features: Float32, scene: str) -> Float32:
@@ -204,12 +214,15 @@ def features_of_answer(teller: Teller, answers: Answers, answer: int, items: Int
 
 
 def fit(rows: Rows) -> Heads:
-    """Logistic regression with a small penalty on standardised features, solved by L-BFGS.
+    """Logistic regression with a small penalty on standardised features, solved by L-BFGS, and how unsure it is.
 
     Of the probability once looked at: a click at a place that is looked at with the chance e counts as 1 / e of one and
     1 - 1 / e of none, which is in the mean what would be seen if all were looked at (inverse propensity scoring for
     learning from clicks: Joachims, Swaminathan, Schnabel 2017; in this form Saito et al. 2020, "Unbiased recommender
     learning from missing-not-at-random implicit feedback"). The penalty keeps a loss that this makes negative bounded.
+
+    What is not known of the weights: Laplace's approximation of their posterior (MacKay 1992, "The evidence framework
+    applied to classification networks"). A feature that never varied has no weight and adds no doubt.
     """
     mean, scale = rows.features.mean(axis=0), rows.features.std(axis=0)
     # What never varied tells nothing, and must not when it varies in serving.
@@ -229,8 +242,18 @@ def fit(rows: Rows) -> Heads:
         return value
 
     solver.step(loss)  # type: ignore[no-untyped-call]
-    folded = weights.detach().numpy() * (used / scale)[:, None]
-    return Heads(folded.astype(np.float32), (bias.detach().numpy() - mean @ folded).astype(np.float32))
+    unit = used / scale
+    folded = weights.detach().numpy() * unit[:, None]
+    # From features and a 1 to what the weights were learned on.
+    standard = np.block([[np.diag(unit), np.zeros((len(unit), 1))], [-(mean * unit)[None], np.ones((1, 1))]])
+    with torch.no_grad():
+        probability = torch.sigmoid(x @ weights + bias).numpy()
+    doubt = [standard @ _doubt(x.numpy(), of_one) for of_one in probability.T]
+    return Heads(
+        folded.astype(np.float32),
+        (bias.detach().numpy() - mean @ folded).astype(np.float32),
+        np.array(doubt, np.float32),
+    )
 
 
 def calibration_error(probability: NDArray[np.floating], label: NDArray[np.floating]) -> float:
@@ -239,6 +262,19 @@ def calibration_error(probability: NDArray[np.floating], label: NDArray[np.float
     bins = np.array_split(order, _BINS)
     gaps = [abs(probability[part].mean() - label[part].mean()) * len(part) for part in bins if len(part)]
     return float(sum(gaps) / max(len(order), 1))
+
+
+def _doubt(x: Float32, probability: Float32) -> Floats:
+    """L with L @ L.T the inverse of the loss's curvature over all rows, by the weights of x (n, F) and the bias."""
+    weight = probability.astype(np.float64) * (1 - probability)
+    with_bias = np.append(x, np.ones((len(x), 1)), axis=1).astype(np.float64)
+    curvature = (with_bias * weight[:, None]).T @ with_bias
+    penalty = np.full(len(curvature), 2 * _PENALTY * len(x))
+    # The bias has no penalty; where nothing was ever met, it may be anything up to this.
+    penalty[-1] = _LEAST_CURVATURE
+    root = np.linalg.cholesky(curvature + np.diag(penalty))
+    found: Floats = np.linalg.inv(root).T
+    return found
 
 
 def _best(scores: Float32, k: int) -> Ints:

@@ -26,35 +26,35 @@ from souk.coldstart.v1 import coldstart_pb2 as souk_dot_coldstart_dot_v1_dot_col
 from souk.types.v1 import types_pb2 as souk_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsouk/ranker/v1/ranker.proto\x12\x0esouk.ranker.v1\x1a!souk/coldstart/v1/coldstart.proto\x1a\x19souk/types/v1/types.proto\"\x80\x02\n\x0bRankRequest\x12\x32\n\x07\x63ontext\x18\x01 \x01(\x0b\x32!.souk.coldstart.v1.ShopperContext\x12\r\n\x05query\x18\x02 \x01(\t\x12#\n\x05scene\x18\x03 \x01(\x0e\x32\x14.souk.types.v1.Scene\x12\x10\n\x08item_ids\x18\x04 \x03(\t\x12\x33\n\ncandidates\x18\x05 \x01(\x0b\x32\x1f.souk.types.v1.CandidateColumns\x12\r\n\x05top_k\x18\x06 \x01(\r\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\x12\x12\n\ngeneration\x18\x08 \x01(\t\x12\x0e\n\x06rerank\x18\t \x01(\r\"T\n\x0fObjectiveColumn\x12,\n\tobjective\x18\x01 \x01(\x0e\x32\x19.souk.ranker.v1.Objective\x12\x13\n\x0bprobability\x18\x02 \x03(\x02\"=\n\x06Reason\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x02\"2\n\x07Reasons\x12\'\n\x07reasons\x18\x01 \x03(\x0b\x32\x16.souk.ranker.v1.Reason\"J\n\rFeatureColumn\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x10\n\x08log_odds\x18\x02 \x03(\x02\x12\x16\n\x0escene_log_odds\x18\x03 \x03(\x02\"\xc9\x02\n\x0cRankResponse\x12\r\n\x05order\x18\x01 \x03(\r\x12\r\n\x05score\x18\x02 \x03(\x02\x12\x33\n\nobjectives\x18\x03 \x03(\x0b\x32\x1f.souk.ranker.v1.ObjectiveColumn\x12(\n\x07reasons\x18\x04 \x03(\x0b\x32\x17.souk.ranker.v1.Reasons\x12\x12\n\ngeneration\x18\x05 \x01(\t\x12+\n\x07timings\x18\x06 \x03(\x0b\x32\x1a.souk.types.v1.StageTiming\x12\x10\n\x08reranked\x18\x07 \x01(\r\x12\x38\n\x0ereranked_fewer\x18\x08 \x01(\x0e\x32 .souk.types.v1.DegradationReason\x12/\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32\x1d.souk.ranker.v1.FeatureColumn\"^\n\x14\x45ncodeShopperRequest\x12\x32\n\x07\x63ontext\x18\x01 \x01(\x0b\x32!.souk.coldstart.v1.ShopperContext\x12\x12\n\ngeneration\x18\x02 \x01(\t\"i\n\x15\x45ncodeShopperResponse\x12%\n\x06vector\x18\x01 \x01(\x0b\x32\x15.souk.types.v1.Vector\x12\x15\n\rspace_version\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\t\"\x10\n\x0eGetInfoRequest\"\x8d\x01\n\x0fGetInfoResponse\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12\'\n\x05space\x18\x02 \x01(\x0b\x32\x18.souk.types.v1.SpaceInfo\x12\x16\n\x0emax_candidates\x18\x03 \x01(\r\x12\x13\n\x0bmax_history\x18\x04 \x01(\r\x12\x10\n\x08provider\x18\x05 \x01(\t*g\n\tObjective\x12\x19\n\x15OBJECTIVE_UNSPECIFIED\x10\x00\x12\x13\n\x0fOBJECTIVE_CLICK\x10\x01\x12\x12\n\x0eOBJECTIVE_CART\x10\x02\x12\x16\n\x12OBJECTIVE_PURCHASE\x10\x03\x32\xf5\x01\n\x06Ranker\x12\x41\n\x04Rank\x12\x1b.souk.ranker.v1.RankRequest\x1a\x1c.souk.ranker.v1.RankResponse\x12\\\n\rEncodeShopper\x12$.souk.ranker.v1.EncodeShopperRequest\x1a%.souk.ranker.v1.EncodeShopperResponse\x12J\n\x07GetInfo\x12\x1e.souk.ranker.v1.GetInfoRequest\x1a\x1f.souk.ranker.v1.GetInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsouk/ranker/v1/ranker.proto\x12\x0esouk.ranker.v1\x1a!souk/coldstart/v1/coldstart.proto\x1a\x19souk/types/v1/types.proto\"\x94\x02\n\x0bRankRequest\x12\x32\n\x07\x63ontext\x18\x01 \x01(\x0b\x32!.souk.coldstart.v1.ShopperContext\x12\r\n\x05query\x18\x02 \x01(\t\x12#\n\x05scene\x18\x03 \x01(\x0e\x32\x14.souk.types.v1.Scene\x12\x10\n\x08item_ids\x18\x04 \x03(\t\x12\x33\n\ncandidates\x18\x05 \x01(\x0b\x32\x1f.souk.types.v1.CandidateColumns\x12\r\n\x05top_k\x18\x06 \x01(\r\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\x12\x12\n\ngeneration\x18\x08 \x01(\t\x12\x0e\n\x06rerank\x18\t \x01(\r\x12\x12\n\ndeviations\x18\n \x01(\x08\"p\n\x0fObjectiveColumn\x12,\n\tobjective\x18\x01 \x01(\x0e\x32\x19.souk.ranker.v1.Objective\x12\x13\n\x0bprobability\x18\x02 \x03(\x02\x12\x1a\n\x12log_odds_deviation\x18\x03 \x03(\x02\"=\n\x06Reason\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x02\"2\n\x07Reasons\x12\'\n\x07reasons\x18\x01 \x03(\x0b\x32\x16.souk.ranker.v1.Reason\"J\n\rFeatureColumn\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x10\n\x08log_odds\x18\x02 \x03(\x02\x12\x16\n\x0escene_log_odds\x18\x03 \x03(\x02\"\xc9\x02\n\x0cRankResponse\x12\r\n\x05order\x18\x01 \x03(\r\x12\r\n\x05score\x18\x02 \x03(\x02\x12\x33\n\nobjectives\x18\x03 \x03(\x0b\x32\x1f.souk.ranker.v1.ObjectiveColumn\x12(\n\x07reasons\x18\x04 \x03(\x0b\x32\x17.souk.ranker.v1.Reasons\x12\x12\n\ngeneration\x18\x05 \x01(\t\x12+\n\x07timings\x18\x06 \x03(\x0b\x32\x1a.souk.types.v1.StageTiming\x12\x10\n\x08reranked\x18\x07 \x01(\r\x12\x38\n\x0ereranked_fewer\x18\x08 \x01(\x0e\x32 .souk.types.v1.DegradationReason\x12/\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32\x1d.souk.ranker.v1.FeatureColumn\"^\n\x14\x45ncodeShopperRequest\x12\x32\n\x07\x63ontext\x18\x01 \x01(\x0b\x32!.souk.coldstart.v1.ShopperContext\x12\x12\n\ngeneration\x18\x02 \x01(\t\"i\n\x15\x45ncodeShopperResponse\x12%\n\x06vector\x18\x01 \x01(\x0b\x32\x15.souk.types.v1.Vector\x12\x15\n\rspace_version\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\t\"\x10\n\x0eGetInfoRequest\"\x8d\x01\n\x0fGetInfoResponse\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12\'\n\x05space\x18\x02 \x01(\x0b\x32\x18.souk.types.v1.SpaceInfo\x12\x16\n\x0emax_candidates\x18\x03 \x01(\r\x12\x13\n\x0bmax_history\x18\x04 \x01(\r\x12\x10\n\x08provider\x18\x05 \x01(\t*g\n\tObjective\x12\x19\n\x15OBJECTIVE_UNSPECIFIED\x10\x00\x12\x13\n\x0fOBJECTIVE_CLICK\x10\x01\x12\x12\n\x0eOBJECTIVE_CART\x10\x02\x12\x16\n\x12OBJECTIVE_PURCHASE\x10\x03\x32\xf5\x01\n\x06Ranker\x12\x41\n\x04Rank\x12\x1b.souk.ranker.v1.RankRequest\x1a\x1c.souk.ranker.v1.RankResponse\x12\\\n\rEncodeShopper\x12$.souk.ranker.v1.EncodeShopperRequest\x1a%.souk.ranker.v1.EncodeShopperResponse\x12J\n\x07GetInfo\x12\x1e.souk.ranker.v1.GetInfoRequest\x1a\x1f.souk.ranker.v1.GetInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'souk.ranker.v1.ranker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OBJECTIVE']._serialized_start=1342
-  _globals['_OBJECTIVE']._serialized_end=1445
+  _globals['_OBJECTIVE']._serialized_start=1390
+  _globals['_OBJECTIVE']._serialized_end=1493
   _globals['_RANKREQUEST']._serialized_start=110
-  _globals['_RANKREQUEST']._serialized_end=366
-  _globals['_OBJECTIVECOLUMN']._serialized_start=368
-  _globals['_OBJECTIVECOLUMN']._serialized_end=452
-  _globals['_REASON']._serialized_start=454
-  _globals['_REASON']._serialized_end=515
-  _globals['_REASONS']._serialized_start=517
-  _globals['_REASONS']._serialized_end=567
-  _globals['_FEATURECOLUMN']._serialized_start=569
-  _globals['_FEATURECOLUMN']._serialized_end=643
-  _globals['_RANKRESPONSE']._serialized_start=646
-  _globals['_RANKRESPONSE']._serialized_end=975
-  _globals['_ENCODESHOPPERREQUEST']._serialized_start=977
-  _globals['_ENCODESHOPPERREQUEST']._serialized_end=1071
-  _globals['_ENCODESHOPPERRESPONSE']._serialized_start=1073
-  _globals['_ENCODESHOPPERRESPONSE']._serialized_end=1178
-  _globals['_GETINFOREQUEST']._serialized_start=1180
-  _globals['_GETINFOREQUEST']._serialized_end=1196
-  _globals['_GETINFORESPONSE']._serialized_start=1199
-  _globals['_GETINFORESPONSE']._serialized_end=1340
-  _globals['_RANKER']._serialized_start=1448
-  _globals['_RANKER']._serialized_end=1693
+  _globals['_RANKREQUEST']._serialized_end=386
+  _globals['_OBJECTIVECOLUMN']._serialized_start=388
+  _globals['_OBJECTIVECOLUMN']._serialized_end=500
+  _globals['_REASON']._serialized_start=502
+  _globals['_REASON']._serialized_end=563
+  _globals['_REASONS']._serialized_start=565
+  _globals['_REASONS']._serialized_end=615
+  _globals['_FEATURECOLUMN']._serialized_start=617
+  _globals['_FEATURECOLUMN']._serialized_end=691
+  _globals['_RANKRESPONSE']._serialized_start=694
+  _globals['_RANKRESPONSE']._serialized_end=1023
+  _globals['_ENCODESHOPPERREQUEST']._serialized_start=1025
+  _globals['_ENCODESHOPPERREQUEST']._serialized_end=1119
+  _globals['_ENCODESHOPPERRESPONSE']._serialized_start=1121
+  _globals['_ENCODESHOPPERRESPONSE']._serialized_end=1226
+  _globals['_GETINFOREQUEST']._serialized_start=1228
+  _globals['_GETINFOREQUEST']._serialized_end=1244
+  _globals['_GETINFORESPONSE']._serialized_start=1247
+  _globals['_GETINFORESPONSE']._serialized_end=1388
+  _globals['_RANKER']._serialized_start=1496
+  _globals['_RANKER']._serialized_end=1741
 # @@protoc_insertion_point(module_scope)

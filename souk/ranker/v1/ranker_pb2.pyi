@@ -64,6 +64,7 @@ class RankRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
+    DEVIATIONS_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What was typed, for SEARCH: at most 512 bytes."""
     scene: _types_pb2.Scene.ValueType
@@ -78,6 +79,8 @@ class RankRequest(_message.Message):
     """In SEARCH: how many candidates, the best retrieved first, the bundle's reranker reads together with the query; 0 to
     200, more than there are: all.
     """
+    deviations: _builtins.bool
+    """Whether it is wanted how unsure the probabilities are."""
     @_builtins.property
     def context(self) -> _coldstart_pb2.ShopperContext:
         """The shopper; absent: nobody in particular."""
@@ -102,10 +105,11 @@ class RankRequest(_message.Message):
         explain: _builtins.bool = ...,
         generation: _builtins.str = ...,
         rerank: _builtins.int = ...,
+        deviations: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "explain", b"explain", "generation", b"generation", "item_ids", b"item_ids", "query", b"query", "rerank", b"rerank", "scene", b"scene", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "deviations", b"deviations", "explain", b"explain", "generation", b"generation", "item_ids", b"item_ids", "query", b"query", "rerank", b"rerank", "scene", b"scene", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -119,21 +123,30 @@ class ObjectiveColumn(_message.Message):
 
     OBJECTIVE_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
+    LOG_ODDS_DEVIATION_FIELD_NUMBER: _builtins.int
     objective: Global___Objective.ValueType
     """Which objective."""
     @_builtins.property
     def probability(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """0 to 1, one an item."""
 
+    @_builtins.property
+    def log_odds_deviation(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Standard deviation of the log-odds of each probability, 0 or more, in natural logarithms: what the heads do not know
+        of their weights, and not how the item may do beside them. Empty unless asked for, and for a bundle that does not say,
+        as those made before did not.
+        """
+
     def __init__(
         self,
         *,
         objective: Global___Objective.ValueType = ...,
         probability: _abc.Iterable[_builtins.float] | None = ...,
+        log_odds_deviation: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["objective", b"objective", "probability", b"probability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_odds_deviation", b"log_odds_deviation", "objective", b"objective", "probability", b"probability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.coldstart.exploration import MAX_ARMS, best_arm_odds, draw, propensities
+from services.coldstart.exploration import best_arm_odds, draw, propensities
 from services.coldstart.shelf import Newcomer
+from services.domain.thompson import MAX_ARMS
 
 TRIALS = st.lists(
     st.integers(0, 200).flatmap(lambda shown: st.tuples(st.just(shown), st.integers(0, shown + 3))),

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.gateway.exploration import Belief
 from services.gateway.listing import Listed, Wanted
 from services.gateway.pages import PageToken
 from souk.coldstart.v1 import coldstart_pb2
@@ -96,3 +97,24 @@ def test_reasons_travel_with_their_items() -> None:
     hits = explored.page(asked, FIRST, out_of_stock=False)
     assert [(hit.item_id, list(hit.reasons)) for hit in hits] == [("b", ["b why"]), ("c", ["c why"]), ("a", ["a why"])]
     assert [dict(hit.contributions) for hit in hits] == [{"affinity": 0.5}, {}, {}]
+
+
+def test_only_new_items_below_the_place_that_something_else_found_are_drawn_by_the_ranker() -> None:
+    made = columns(list("abcdefg"))
+    # b stands above the place, c is old, d was found for having been drawn alone, e is believed nothing of.
+    made.created_at[:] = [0, 100, 0, 100, 100, 100, 100]
+    nan = float("nan")
+    made.legs.add(leg="explored", score=[nan, nan, nan, 1.0, nan, 1.0, nan])
+    made.legs.add(leg="profile", score=[1.0, 1.0, 1.0, nan, 1.0, 1.0, 1.0])
+    believed = {row: Belief(-2.0, 0.5) for row in (0, 1, 2, 3, 5, 6)}
+    listed = Listed(made, range(7), made.score, "ranker", beliefs=believed)
+    drawn = [listed.exploring_by_ranker([slot("d", 1)], 50, at) for at in (0.1, 0.6)]
+    # d is not shown at all: that it is a candidate was chance.
+    assert [one.ids() for one in drawn] == [list("afbceg"), list("agbcef")]
+    assert [one.propensities for one in drawn] == [{"f": pytest.approx(0.5)}, {"g": pytest.approx(0.5)}]
+    assert drawn[0].policy == "ranker+by-ranker+exploration"
+    assert drawn[0].scores == (7.0, 2.0, 6.0, 5.0, 3.0, 1.0)
+    # Nothing new below the place, nothing believed, no place at all.
+    assert listed.exploring_by_ranker([slot("d", 1)], 200, 0.1) == listed.exploring([slot("d", 1)])
+    assert Listed.as_retrieved(made).exploring_by_ranker([slot("d", 1)], 50, 0.1).propensities.keys() == {"d"}
+    assert listed.exploring_by_ranker([], 50, 0.1).ids() == listed.ids()

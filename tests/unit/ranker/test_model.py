@@ -62,6 +62,7 @@ def test_a_bundle_of_an_earlier_version_goes_on_and_tells_no_parts(tmp_path: Pat
     rows = np.random.default_rng(1).random((5, len(FEATURES)), np.float32)
     np.testing.assert_allclose(old.probabilities(rows), new.probabilities(rows), atol=1e-6)
     assert old.parts(rows) is None
+    assert old.deviations(rows) is None
 
 
 def test_what_features_add_is_told_in_the_order_of_the_features(tmp_path: Path) -> None:

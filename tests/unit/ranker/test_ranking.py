@@ -295,3 +295,14 @@ async def test_what_the_features_add_sums_to_the_log_odds(ranking: Ranking) -> N
     of_scene = np.array([column.scene_log_odds for column in told.features])
     np.testing.assert_allclose(of_scene, parts @ np.array(tiny.WEIGHTS) / sum(tiny.WEIGHTS), atol=1e-5)
     assert not (await rank(ranking, columns, context=context)).features
+
+
+async def test_how_unsure_a_probability_is_comes_where_it_was_asked_for(ranking: Ranking) -> None:
+    columns = tiny.candidates(*MANY, popularity=[float(n * n) for n in range(40)])
+    told = await rank(ranking, columns, context=shopper(("i1", VIEW)), deviations=True)
+    for column in told.objectives:
+        probability = np.array(column.probability)
+        np.testing.assert_allclose(column.log_odds_deviation, -np.log1p(-probability), rtol=1e-4)
+    plain = await rank(ranking, columns, context=shopper(("i1", VIEW)))
+    assert [list(column.log_odds_deviation) for column in plain.objectives] == [[], [], []]
+    assert list(plain.order) == list(told.order)

@@ -83,16 +83,18 @@ def heads_network(
     columns: Sequence[str] = FEATURES,
     log_odds: bool = True,
 ) -> Any:
-    """sigmoid(features W + b); bundles of earlier versions have fewer columns and do not give the log-odds."""
+    """sigmoid(features W + b), and made-up deviations of softplus(features W + b); bundles of earlier versions have
+    fewer columns and give neither these nor the log-odds."""
     nodes = [
         helper.make_node("Gemm", ["features", "w", "b"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["probability"]),
+        helper.make_node("Softplus", ["logit"], ["deviation"]),
     ]
     column = np.array([coefficients.get(name, 0.0) for name in columns], np.float32)
     weights = np.stack([column, column / 2, column / 4], axis=1)
     constants = {"w": weights, "b": np.array([bias, bias - 1, bias - 2], np.float32)}
     inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", len(columns)])]
-    names = ("probability", "logit") if log_odds else ("probability",)
+    names = ("probability", "logit", "deviation") if log_odds else ("probability",)
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in names]
     return _model(nodes, inputs, outputs, constants)
 

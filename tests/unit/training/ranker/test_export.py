@@ -1,6 +1,7 @@
 """What is exported is what was trained; what is not is refused and leaves nothing behind."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,12 @@ from training.ranker.model import Shopper
 from training.ranker.train import Trained, Training
 
 CONFIG = RankerConfig(dim=16, max_history=8, epochs=1)
-HEADS = Heads(np.random.default_rng(1).standard_normal((len(FEATURES), 3)).astype(np.float32), np.zeros(3, np.float32))
+_DRAWN = np.random.default_rng(1)
+HEADS = Heads(
+    _DRAWN.standard_normal((len(FEATURES), 3)).astype(np.float32),
+    np.zeros(3, np.float32),
+    _DRAWN.standard_normal((3, len(FEATURES) + 1, len(FEATURES) + 1)).astype(np.float32),
+)
 
 
 def make(directory: Path) -> tuple[Log, Trained]:
@@ -70,10 +76,12 @@ def test_it_does_as_what_was_trained(tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"shopper\.onnx: parity"):
         prove(Shopper(CONFIG).eval(), HEADS, out)
     with pytest.raises(GateError, match=r"heads\.onnx: parity"):
-        prove(trained.model.shopper.eval(), Heads(HEADS.weights + 1, HEADS.bias), out)
+        prove(trained.model.shopper.eval(), replace(HEADS, weights=HEADS.weights + 1), out)
+    with pytest.raises(GateError, match=r"heads\.onnx: deviations differ"):
+        prove(trained.model.shopper.eval(), replace(HEADS, doubt=HEADS.doubt * 1.001), out)
     with pytest.raises(FileExistsError, match="exists already"):
         export_ranker(trained, HEADS, log.item_ids, "content", {}, out)
-    broken = Heads(HEADS.weights * np.float32("nan"), HEADS.bias)
+    broken = replace(HEADS, weights=HEADS.weights * np.float32("nan"))
     with pytest.raises(GateError):
         export_ranker(trained, broken, log.item_ids, "content", {}, tmp_path / "other")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["c.pt", "ranker"]
