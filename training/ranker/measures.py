@@ -1,6 +1,7 @@
 """How well full rankings find what was wanted, where several items may be: HR, recall, precision, NDCG, MRR and AUC.
 
-W is what an example wants, R_k the first k of its ranking, r the ranks from 1. All measures lie in 0 to 1.
+W is what an example wants, r the ranks of these items from 0, R_k those below k. All measures lie in 0 to 1. The one
+place of these formulas; rankings of several wanted items and of one, everywhere.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ DEPTHS = (5, 10, 20)
 MEASURES = ("hr", "recall", "precision", "ndcg", "mrr")
 NOTHING = -1
 """Stands in a list where no more items are ranked."""
-_GAINS = 1 / np.log2(np.arange(2, max(DEPTHS) + 2))
 
 
 @dataclass(frozen=True)
@@ -45,34 +45,63 @@ def measure(scores: Float32, rows: Ints, columns: Ints) -> Measured:
     - hr@k: 1 where R_k holds any of W, else 0.
     - recall@k: |W in R_k| / |W|. precision@k: |W in R_k| / k, also where fewer than k are ranked (Manning, Raghavan and
       Schütze 2008, section 8).
-    - ndcg@k: sum over W in R_k of 1 / log2(r + 1), divided by the largest that |W| items could reach (Järvelin and
-      Kekäläinen 2002, with gains 0 and 1).
-    - mrr@k: 1 / r of the first of W in R_k, else 0 (Voorhees 1999).
+    - ndcg@k: sum of `gain` over W, divided by the largest that |W| items could reach.
+    - mrr@k: 1 / (r + 1) of the first of W in R_k, else 0 (Voorhees 1999).
 
-    Ranked as by `best`. Raises ValueError where a row wants nothing: its recall would be 0 / 0.
+    Ranks as by `ranks`. Raises ValueError where a row wants nothing: its recall would be 0 / 0.
     """
-    wanted = _wanted(scores, rows, columns)
-    counts = wanted.sum(axis=1)
-    first = best(scores, max(DEPTHS))
-    hits = np.take_along_axis(wanted, np.maximum(first, 0), 1) & (first != NOTHING)
-    ideal = np.cumsum(_GAINS)
+    rows, columns = np.nonzero(_wanted(scores, rows, columns))
+    n = len(scores)
+    counts = np.bincount(rows, minlength=n)
+    where = ranks(scores, rows, columns)
+    first = np.minimum.reduceat(where, np.searchsorted(rows, np.arange(n))) if n else np.empty(0)
+    ideal = np.cumsum(gain(np.arange(max(DEPTHS), dtype=np.float64), max(DEPTHS)))
     values = {}
     for k in DEPTHS:
-        among = hits[:, :k]
-        found, some = among.sum(axis=1), among.any(axis=1)
-        values[f"hr@{k}"] = some.astype(float)
+        found = np.bincount(rows, where < k, n)
+        values[f"hr@{k}"] = (first < k).astype(float)
         values[f"recall@{k}"] = found / counts
         values[f"precision@{k}"] = found / k
-        values[f"ndcg@{k}"] = among @ _GAINS[:k] / ideal[np.minimum(counts, k) - 1]
-        values[f"mrr@{k}"] = np.where(some, 1 / (among.argmax(axis=1) + 1), 0.0)
-    return Measured(values, first)
+        values[f"ndcg@{k}"] = np.bincount(rows, gain(where, k), n) / ideal[np.minimum(counts, k) - 1]
+        values[f"mrr@{k}"] = np.where(first < k, 1 / (first + 1), 0.0)
+    return Measured(values, best(scores, max(DEPTHS)))
+
+
+def ranks(scores: Float32, rows: Ints, columns: Ints) -> Floats:
+    """How many items stand before each wanted one, of scores (n, items): (len(rows),), each pair given once.
+
+    Of unwanted items that score the same, half do; wanted ones that score the same stand one after another. Infinite
+    for what is not ranked, which is NaN and minus infinity.
+    """
+    ranked = np.where(np.isnan(scores), -np.inf, scores)
+    own = ranked[rows, columns].astype(np.float64)
+    before, level = np.empty(len(rows)), np.empty(len(rows))
+    for number, (row, score) in enumerate(zip(rows.tolist(), own.tolist(), strict=True)):
+        line = ranked[row]
+        before[number] = np.count_nonzero(line > score)
+        level[number] = np.count_nonzero(line == score)
+    order = np.lexsort((own, rows))
+    new = np.ones(len(rows), np.bool_)
+    new[1:] = (np.diff(rows[order]) != 0) | (np.diff(own[order]) != 0)
+    start = np.flatnonzero(new)
+    size = np.diff(np.append(start, len(rows)))
+    group = np.cumsum(new) - 1
+    turn, same = np.empty(len(rows)), np.empty(len(rows))
+    turn[order], same[order] = np.arange(len(rows)) - start[group], size[group]
+    return np.where(own > -np.inf, before + (level - same) / 2 + turn, np.inf)
+
+
+def gain(where: Floats, k: int) -> Floats:
+    """What ranks from 0 are worth in a list of k: 1 / log2(r + 2) below k, else 0 (Järvelin and Kekäläinen 2002, with
+    gains 0 and 1)."""
+    return np.where(where < k, 1 / np.log2(where + 2), 0.0)
 
 
 def best(scores: Float32, k: int) -> Ints:
     """Columns of the k largest scores of each row, best first, NOTHING where fewer are ranked: (n, k).
 
-    NaN and minus infinity are not ranked. Of equal scores the lower column comes first; items are numbered by chance,
-    so that no system gains by it.
+    NaN and minus infinity are not ranked. Of equal scores the lower column comes first, since a list has one order;
+    items are numbered by chance, so that no system gains by it.
     """
     ranked = np.where(np.isnan(scores), -np.inf, scores)
     n, items = ranked.shape

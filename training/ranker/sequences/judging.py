@@ -6,9 +6,10 @@ import numpy as np
 
 from souk.vectors import Float32
 from training.ranker.log import Floats, Ints
+from training.ranker.measures import DEPTHS, gain
+from training.ranker.measures import ranks as ranks_of_several
 from training.ranker.sequences.files import Sequences
 
-CUTS = (5, 10, 20)
 Scores = Callable[[list[Ints]], Float32]
 """From histories, oldest first, to (histories, items); the largest ranks first."""
 
@@ -16,11 +17,9 @@ _AT_ONCE = 256
 
 
 def measures(ranks: Floats) -> dict[str, float]:
-    """`hr@k`: share of ranks below k, which count from 0. `ndcg@k`: mean of 1 / log2(rank + 2) of those, else 0
-    (Järvelin and Kekäläinen 2002, for one wanted item)."""
-    gains = 1 / np.log2(ranks + 2)
-    found = {f"hr@{k}": float((ranks < k).mean()) for k in CUTS}
-    return found | {f"ndcg@{k}": float(np.where(ranks < k, gains, 0).mean()) for k in CUTS}
+    """The means of `hr@k` and `ndcg@k` of training.ranker.measures for one wanted item each, from ranks from 0."""
+    found = {f"hr@{k}": float((ranks < k).mean()) for k in DEPTHS}
+    return found | {f"ndcg@{k}": float(gain(ranks, k).mean()) for k in DEPTHS}
 
 
 def moments(sequences: Sequences, back: int, shoppers: Ints) -> Iterator[tuple[list[Ints], Ints]]:
@@ -51,9 +50,5 @@ def leave_out(scores: Float32, histories: list[Ints]) -> Float32:
 
 
 def ranks(scores: Float32, wanted: Ints) -> Floats:
-    """How many items stand before the wanted one of each row, (rows,): of those that score the same, half do. What is
-    not a number ranks last."""
-    scores = np.where(np.isnan(scores), -np.inf, scores)
-    own = scores[np.arange(len(wanted)), wanted][:, None]
-    found: Floats = (scores > own).sum(axis=1) + ((scores == own).sum(axis=1) - 1) / 2
-    return found
+    """How many items stand before the wanted one of each row, (rows,): of those that score the same, half do."""
+    return ranks_of_several(scores, np.arange(len(wanted)), wanted)

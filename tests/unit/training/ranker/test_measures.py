@@ -1,9 +1,14 @@
 """HR, recall, precision, NDCG, MRR and AUC of a full ranking, by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from training.ranker.measures import NOTHING, Measured, auc, best, measure
+from training.ranker.measures import NOTHING, Measured, auc, best, measure, ranks
+from training.ranker.sequences.judging import measures
 
 NAN = np.nan
 
@@ -59,6 +64,34 @@ def test_equal_scores() -> None:
     assert best(scores, 3).tolist() == [[1, 3, 0]]
     assert best(np.zeros((2, 3), np.float32), 2).tolist() == [[0, 1], [0, 1]]
     assert auc(scores, np.array([0]), np.array([0])) == pytest.approx([(1 + 2 / 2) / 5])
+
+
+def test_of_equals_half_stand_before() -> None:
+    """Five items level below one: one wanted of them is third in the middle; two follow each other around it."""
+    scores = np.array([[2, 1, 1, 1, 1, 1, 0]], np.float32)
+    zero = np.array([0])
+    assert ranks(scores, zero, np.array([3])).tolist() == [3.0]
+    assert ranks(scores, np.zeros(3, np.int64), np.array([4, 0, 1])).tolist() == [2.5, 0.0, 3.5]
+    values = measure(scores, zero, np.array([3])).values
+    assert values["ndcg@5"] == pytest.approx([1 / np.log2(5)])
+    assert values["mrr@5"] == pytest.approx([1 / 4])
+    # The order of the columns says nothing.
+    for column in (1, 2, 5):
+        assert measure(scores, zero, np.array([column])).values["ndcg@5"] == pytest.approx([1 / np.log2(5)])
+    # However many are level, no more are found than there are places.
+    level = measure(np.zeros((1, 30), np.float32), np.zeros(25, np.int64), np.arange(25)).values
+    assert level["precision@5"] == pytest.approx([3 / 5])
+    assert max(float(level[name][0]) for name in level) <= 1
+
+
+@given(data=st.data(), n=st.integers(1, 12))
+def test_one_wanted_item_is_ranked_as_several_are(data: Any, n: int) -> None:
+    scores = np.array([data.draw(st.lists(st.integers(0, 4), min_size=n, max_size=n))], np.float32)
+    at = data.draw(st.integers(0, n - 1))
+    others = scores[0, at] == np.delete(scores[0], at)
+    expected = (scores[0] > scores[0, at]).sum() + others.sum() / 2
+    assert ranks(scores, np.array([0]), np.array([at])).tolist() == [expected]
+    assert measures(np.array([expected]))["ndcg@5"] == measure(scores, np.array([0]), np.array([at])).values["ndcg@5"]
 
 
 def test_nothing_unwanted_and_nothing_wanted() -> None:

@@ -15,7 +15,9 @@ SEQUENCES = Sequences(["a", "b", "c", "d"], np.array([0, 1, 2, 3, 3, 2, 0]), np.
 
 def test_ranks_count_what_stands_before() -> None:
     scores = np.array([[4, 3, 2, 1], [4, 3, 2, 1], [1, 1, 1, 0], [np.nan, 1, 2, 3]], np.float32)
-    assert ranks(scores, np.array([0, 2, 0, 0])).tolist() == [0, 2, 1, 3]
+    # What has no score is not ranked, and is found in no list, however long.
+    assert ranks(scores, np.array([0, 2, 0, 0])).tolist() == [0, 2, 1, math.inf]
+    assert measures(np.array([math.inf]))["ndcg@20"] == 0
 
 
 def test_measures_by_hand() -> None:
