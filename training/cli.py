@@ -6,6 +6,7 @@ from training.bundle.cli import bundle
 from training.data.clean.cli import clean
 from training.data.cli import app as data
 from training.data.cli import export_events, generate
+from training.data.quality.cli import quality
 from training.encoder.cli import app as encoder
 from training.evaluate.cli import app as evaluate
 from training.train_cli import app as train
@@ -15,6 +16,7 @@ app = typer.Typer(help="Souk's offline side: data, models, bundles.", no_args_is
 app.command()(generate)
 app.command()(export_events)
 app.command()(clean)
+app.command()(quality)
 app.command()(bundle)
 app.add_typer(data, name="data")
 app.add_typer(encoder, name="encoder")

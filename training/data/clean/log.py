@@ -24,9 +24,8 @@ from training.evaluate.page import replace_file
 BATCH = 1_000_000
 # About so many events make a group of shoppers, which is held in memory.
 GROUP = 4_000_000
-# Shoppers fall into so many buckets by hash, and a group is a run of buckets: so the order of the output is that of the
-# buckets, however many groups there were.
-BUCKETS = 1024
+# A group is a run of hashes of shoppers: ordered by these, the output is the same however many groups there were.
+_ORDER = ("_hash", "time", "order", "_row")
 
 Told = Callable[[str, int, int], None]
 
@@ -88,9 +87,9 @@ def _to_groups(
         for file, batch in batches(files):
             frame = clean_rows(batch, "events", rules, file.canonical, known, account)
             hashes.append(frame["event_id"].hash())
-            bucket = (pl.col("shopper_id").hash() % BUCKETS).cast(pl.Int16).alias("_bucket")
-            group = (pl.col("_bucket").cast(pl.Int32) * number // BUCKETS).alias("_group")
-            frame = frame.with_columns(bucket).with_columns(group)
+            # The first 32 bits: their product with the number of groups fits into 64.
+            group = ((pl.col("_hash") // 2**32) * number // 2**32).alias("_group")
+            frame = frame.with_columns(_hash=pl.col("shopper_id").hash()).with_columns(group)
             for (key,), part in frame.partition_by("_group", as_dict=True, include_key=False).items():
                 columns = part.to_arrow(compat_level=pl.CompatLevel.oldest())
                 if key not in writers:
@@ -129,11 +128,9 @@ def _clean_group(rows: Path, out: Path, first: pl.DataFrame, rules: TableRules) 
         again = (events["_row"] > events["_first"]).fill_null(value=False)
         account.drop("duplicates event_id", events.filter(again))
         events = events.filter(~again).drop("_first")
-    by = ("_bucket", "shopper_id", "time", "order", "_row")
-    events = events.sort(by)
-    kept = _by_shopper(events, rules.of(OfShopper, events.columns), account)  # type: ignore[type-abstract]
-    kept = kept.sort(by)
-    kept.drop("_bucket", "_row").write_parquet(out, compression="lz4")
+    rules_of = rules.of(OfShopper, events.columns)  # type: ignore[type-abstract]
+    kept = _by_shopper(events.sort(_ORDER), rules_of, account)
+    kept.drop("_hash", "_row").write_parquet(out, compression="lz4")
     account.kept = kept.height
     replace_file(counted, json.dumps(account.to_json()))
     return account
@@ -141,24 +138,27 @@ def _clean_group(rows: Path, out: Path, first: pl.DataFrame, rules: TableRules) 
 
 def _by_shopper(events: pl.DataFrame, rules: list[OfShopper], account: Account) -> pl.DataFrame:
     """All rules on all shoppers; shoppers who lost or changed an event go through all again, until none does."""
-    done = []
-    while events.height and rules:
-        touched: list[pl.Series] = []
-        for rule in rules:
-            applied = rule.applied(events)
-            for what, dropped in applied.dropped.items():
-                account.drop(f"{rule.called()}: {what}" if what else rule.called(), dropped)
-                touched.append(dropped["shopper_id"])
-            if applied.before is not None:
-                rows = applied.before["_row"]
-                account.mend(rule.called(), len(rows))
-                after = applied.kept.filter(pl.col("_row").is_in(rows.implode()))
-                account.show(rule.called(), applied.before, after, applied.columns)
-                touched.append(applied.before["shopper_id"])
-            events = applied.kept
-        if not touched:
-            break
-        again = pl.col("shopper_id").is_in(pl.concat(touched).unique().implode())
-        done.append(events.filter(~again))
-        events = events.filter(again)
-    return pl.concat([*done, events])
+    kept, touched = _once(events, rules, account)
+    while len(touched):
+        of_touched = pl.col("shopper_id").is_in(touched.implode())
+        again, touched = _once(kept.filter(of_touched), rules, account)
+        if len(touched):
+            kept = pl.concat([kept.filter(~of_touched), again]).sort(_ORDER)
+    return kept
+
+
+def _once(events: pl.DataFrame, rules: list[OfShopper], account: Account) -> tuple[pl.DataFrame, pl.Series]:
+    """What all rules leave, one after the other, and the shoppers who lost or changed an event."""
+    touched = [pl.Series("shopper_id", [], pl.String)]
+    for rule in rules:
+        applied = rule.applied(events)
+        for what, dropped in applied.dropped.items():
+            account.drop(f"{rule.called()}: {what}" if what else rule.called(), dropped)
+            touched.append(dropped["shopper_id"])
+        if (before := applied.before) is not None:
+            account.mend(rule.called(), before.height)
+            after = applied.kept.filter(pl.col("_row").is_in(before["_row"].implode()))
+            account.show(rule.called(), before, after, applied.columns)
+            touched.append(before["shopper_id"])
+        events = applied.kept
+    return events, pl.concat(touched).unique()

@@ -1,5 +1,6 @@
 """Rules that change values: encoding, markup, white space, placeholders, spellings, units, currencies, returns."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -18,6 +19,12 @@ class _OfColumns(Mend):
         return self.columns
 
 
+def _texts(frame: pl.DataFrame, columns: Iterable[str], odd: str, mend: Callable[[str], str]) -> dict[str, pl.Series]:
+    """The columns in which a text changes."""
+    new = {name: texts.mended(frame[name], odd, mend) for name in columns}
+    return {name: column for name, column in new.items() if column is not None}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoding(_OfColumns):
     """UTF-8 that was read as something else (ftfy), control characters, composed letters (NFC)."""
@@ -25,7 +32,7 @@ class Encoding(_OfColumns):
     kind = "encoding"
 
     def mended(self, frame: pl.DataFrame) -> dict[str, pl.Series]:
-        return {name: texts.mended(frame[name], texts.ODD_ENCODING, texts.without_mojibake) for name in self.columns}
+        return _texts(frame, self.columns, texts.ODD_ENCODING, texts.without_mojibake)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,7 @@ class Markup(_OfColumns):
     kind = "html"
 
     def mended(self, frame: pl.DataFrame) -> dict[str, pl.Series]:
-        return {name: texts.mended(frame[name], texts.ODD_MARKUP, texts.without_markup) for name in self.columns}
+        return _texts(frame, self.columns, texts.ODD_MARKUP, texts.without_markup)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +52,7 @@ class Space(_OfColumns):
     kind = "space"
 
     def mended(self, frame: pl.DataFrame) -> dict[str, pl.Series]:
-        return {name: texts.mended(frame[name], texts.ODD_SPACE, texts.one_space) for name in self.columns}
+        return _texts(frame, self.columns, texts.ODD_SPACE, texts.one_space)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +132,7 @@ class Category(Mend):
             parts = (part.strip() for name in names for part in name.split(CATEGORY_SEPARATOR.strip()))
             return CATEGORY_SEPARATOR.join(part for part in parts if part)
 
-        return {self.column: texts.mended(frame[self.column], r"\S", path)}
+        return _texts(frame, (self.column,), r"\S", path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +185,7 @@ class Units(Mend):
         def convert(text: str) -> str:
             return texts.attributes_in_units(text, names, self.to)
 
-        return {"attributes": texts.mended(frame["attributes"], r"\d", convert)}
+        return _texts(frame, ("attributes",), r"\d", convert)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,7 +118,8 @@ def _mended(frame: pl.DataFrame, rules: Sequence[Mend], account: Account) -> pl.
     for _ in range(_ROUNDS):
         touched = pl.repeat(False, todo.height, eager=True)
         for rule in rules:
-            new = rule.mended(todo)
+            if not (new := rule.mended(todo)):
+                continue
             changes = [column.ne_missing(todo[name]) for name, column in new.items()]
             changed = functools.reduce(operator.or_, changes)
             if not changed.any():

@@ -33,7 +33,7 @@ class Mend(Rule):
 
     @abstractmethod
     def mended(self, frame: pl.DataFrame) -> dict[str, pl.Series]:
-        """New columns by name."""
+        """New columns by name; those in which nothing changes may be left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class OfShopper(Rule):
 
     @abstractmethod
     def applied(self, events: pl.DataFrame) -> "Applied":
-        """Events of whole shoppers, ordered by shopper and time, with their place in the source as `_row`."""
+        """Events of whole shoppers, each one's by time. `_row`: place in the source; `_hash`: of the shopper."""
 
 
 @dataclass(frozen=True)

@@ -78,12 +78,15 @@ def attributes_in_units(attributes: str, names: frozenset[str], units: Mapping[s
     return attributes if mended == parsed else json.dumps(mended, ensure_ascii=False)
 
 
-def mended(column: pl.Series, odd: str, mend: Callable[[str], str]) -> pl.Series:
-    """The texts of a column mended, each different one once; an empty text becomes null. `odd`: which can change."""
+def mended(column: pl.Series, odd: str, mend: Callable[[str], str]) -> pl.Series | None:
+    """The texts of a column mended, each different one once, None where none changes; an empty text becomes null.
+
+    `odd`: which can change.
+    """
     texts = column.filter(column.str.contains(odd)).unique()
     changed = {text: mend(text) or None for text in texts}
     changed = {text: new for text, new in changed.items() if new != text}
-    return column.replace(list(changed), list(changed.values())) if changed else column
+    return column.replace(list(changed), list(changed.values())) if changed else None
 
 
 def _settled(mend: Callable[[str], str], text: str) -> str:

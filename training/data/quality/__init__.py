@@ -1,0 +1,1 @@
+"""How good a dataset is: measured, compared with another, held to thresholds (docs/data-quality.md)."""
