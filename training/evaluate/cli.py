@@ -112,6 +112,7 @@ def ranker(
     # Imported here: torch and matplotlib take seconds, and --help should not.
     from training.evaluate.ranker import evaluate_ranker
     from training.evaluate.ranker_report import COLUMNS, write_report
+    from training.evaluate.results import CALIBRATION
     from training.ranker.config import RankerConfig
     from training.train_cli import refusals
 
@@ -147,6 +148,9 @@ def ranker(
                 f"p = {gain.p_value:.4f}",
                 highlight=False,
             )
+    for objective, told in report.results[-1].calibration.items():
+        error, mean, rate = (told[kind][0] for kind in CALIBRATION)
+        console.print(f"head of {objective}: ECE {error:.4f}, mean told {mean:.4f}, met {rate:.4f}", highlight=False)
     found = f"{report.facts['shoppers_test']} shoppers; all measures, the spread between seeds and a picture -> {out}"
     console.print(found, highlight=False, soft_wrap=True)
     command = f"python -m training train ranker --dataset {dataset} --bundle {bundle} --out NEW"

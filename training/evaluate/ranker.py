@@ -187,6 +187,8 @@ class Comparison:
                 dict(trials[best]),
                 [self._tested(one.measured[part]) for one in tested],
                 sum(one.seconds for one in (*tried, *tested)),
+                # Of the whole; a part of it has no heads.
+                [one.metrics for one in tested] if part == name else [],
             )
             for part in tested[0].measured
         ]
@@ -234,4 +236,5 @@ class Comparison:
         config = replace(self.config, seed=seed, **settings)
         fitted = fit_ranker(part, config, time.monotonic(), checkpoints, lambda what: None, lambda epoch: None)
         alone = judge(at, shop.log, affinity_scores(shop, at, fitted))
-        return Run({"Transformer alone": alone, "ranker": judge(at, shop.log, ranker_scores(shop, at, fitted))})
+        whole = judge(at, shop.log, ranker_scores(shop, at, fitted))
+        return Run({"Transformer alone": alone, "ranker": whole}, metrics=fitted.metrics)

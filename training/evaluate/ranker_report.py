@@ -9,7 +9,7 @@ import numpy as np
 
 from training.evaluate.lists import DEPTH
 from training.evaluate.page import image, page, replace_file, table
-from training.evaluate.results import Report, Result, exposure, figure
+from training.evaluate.results import CALIBRATION, Report, Result, between, exposure, figure
 from training.ranker.measures import DEPTHS, MEASURES
 
 matplotlib.use("agg")
@@ -108,6 +108,13 @@ def _page(report: Report, picture: bytes) -> str:
         + table(["", "measure", "gain", "95% interval", "p-value"], gains),
         "<h2>Trials</h2>\n" + table(["system", "settings", "NDCG@10 on the validation", ""], trials),
     ]
+    if heads := report.results[-1].calibration:
+        lines = [[objective, *(between(*kinds[kind]) for kind in CALIBRATION)] for objective, kinds in heads.items()]
+        parts.append(
+            "<h2>Calibration of the heads</h2>\n<p>Of candidates that retrieval would bring, at moments that the heads "
+            "did not learn from. Expected calibration error over ten bins of equal number.</p>"
+            + table(["", "error", "mean told", "share met"], lines)
+        )
     if report.wanted:
         shown = {one.name: exposure(one) for one in report.results}
         order = sorted(report.wanted, key=lambda group: -report.wanted[group])

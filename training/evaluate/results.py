@@ -1,7 +1,7 @@
 """What systems reached on a test: by shopper, by seed, and by how much one is ahead of the others."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,8 @@ from training.ranker.log import Floats
 
 GAINS_IN = ("ndcg@10", "recall@20")
 """What the ranker is compared with each baseline in."""
+CALIBRATION = ("ece", "mean", "rate")
+"""What is told of each head: expected calibration error, mean probability, share that was met."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Outcome:
 class Result:
     """What a system reached: NDCG@10 of each trial on the validation, the test with the best of them by seed.
 
-    `seconds` are those of all its runs.
+    `seconds` are those of all its runs, `metrics` what each training of the tested says of itself, if anything.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Result:
     chosen: dict[str, Any]
     tested: list[Outcome]
     seconds: float
+    metrics: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def measures(self) -> list[str]:
@@ -60,6 +63,18 @@ class Result:
         values = self.by_shopper(name)
         values = values[~np.isnan(values)]
         return float(values.std() / math.sqrt(len(values))) if len(values) else math.nan
+
+    @property
+    def calibration(self) -> dict[str, dict[str, tuple[float, float, float]]]:
+        """By objective of the heads and CALIBRATION, at moments that the heads did not learn from: mean over the seeds,
+        lowest, highest. Empty without heads."""
+        found: dict[str, dict[str, tuple[float, float, float]]] = {}
+        for name in next(iter(self.metrics), {}):
+            objective, _, kind = name.removeprefix("ranker.").rpartition("_")
+            if kind in CALIBRATION and all(name in one for one in self.metrics):
+                values = [one[name] for one in self.metrics]
+                found.setdefault(objective, {})[kind] = float(np.mean(values)), min(values), max(values)
+        return found
 
     def by_shopper(self, name: str) -> Floats:
         """The mean over the seeds for each shopper, (shoppers,)."""
@@ -106,6 +121,14 @@ class Report:
                 "test": measures,
                 "exposure": exposure(one),
             }
+            if one.calibration:
+                systems[one.name]["calibration"] = {
+                    objective: {
+                        kind: dict(zip(("mean", "lowest", "highest"), value, strict=True))
+                        for kind, value in kinds.items()
+                    }
+                    for objective, kinds in one.calibration.items()
+                }
         gains = {baseline: {name: asdict(gain) for name, gain in by.items()} for baseline, by in self.gains.items()}
         found: dict[str, Any] = _defined(
             {**self.facts, "systems": systems, "gains_of_ranker": gains, "wanted_by_group": self.wanted}
@@ -126,9 +149,14 @@ def figure(result: Result, name: str) -> str:
     if math.isnan(mean):
         return "-"
     if len(result.tested) > 1:
-        return f"{mean:.4f} ({low:.4f} to {high:.4f})"
+        return between(mean, low, high)
     error = result.error(name)
     return f"{mean:.4f}" if math.isnan(error) else f"{mean:.4f} ± {error:.4f}"
+
+
+def between(mean: float, low: float, high: float) -> str:
+    """A mean and what it lies between."""
+    return f"{mean:.4f} ({low:.4f} to {high:.4f})"
 
 
 def _defined(value: Any) -> Any:

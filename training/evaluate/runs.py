@@ -1,10 +1,11 @@
 """Finished runs of a long comparison, kept on disk so that it goes on there when it was killed."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from training.ranker.measures import Measured
 @dataclass(frozen=True)
 class Run:
     """One training, or what needs none, judged. `measured`: by the name of the system; `steps`: of a training
-    that the validation ended."""
+    that the validation ended; `metrics`: what the training says of itself."""
 
     measured: dict[str, Measured]
     steps: Steps | None = None
     seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Runs:
@@ -53,6 +55,7 @@ class Runs:
 
 def _write_run(file: Path, run: Run) -> None:
     arrays: dict[str, Any] = {"numbers": np.array([run.seconds, *(asdict(run.steps).values() if run.steps else ())])}
+    arrays["metrics"] = np.array(json.dumps(run.metrics))
     for system, measured in run.measured.items():
         arrays[f"{system}/first"] = measured.first
         arrays |= {f"{system}/{name}": values for name, values in measured.values.items()}
@@ -64,6 +67,7 @@ def _write_run(file: Path, run: Run) -> None:
 def _read_run(file: Path) -> Run:
     with np.load(file) as arrays:
         seconds, *steps = arrays["numbers"].tolist()
+        metrics = json.loads(str(arrays["metrics"]))
         found: dict[str, dict[str, Any]] = {}
         for key in arrays.files:
             system, _, name = key.rpartition("/")
@@ -73,4 +77,4 @@ def _read_run(file: Path) -> Run:
     for system, values in found.items():
         first = values.pop("first")
         measured[system] = Measured(values, first)
-    return Run(measured, Steps(*map(int, steps)) if steps else None, seconds)
+    return Run(measured, Steps(*map(int, steps)) if steps else None, seconds, metrics)

@@ -30,8 +30,8 @@ MAX_DEVIATION_DIFFERENCE = 1e-4
 _GATE_HISTORIES = 24
 
 
-class GateError(Exception):
-    """What was exported does not do as what was trained; the message says by how much."""
+class GateError(ValueError):
+    """What was exported does not do as what was trained; the message says by how much. Refused as bad input is."""
 
 
 class _Logistic(nn.Module):

@@ -256,6 +256,15 @@ def fit(rows: Rows) -> Heads:
     )
 
 
+def calibration(probability: Float32, label: Float32) -> dict[str, float]:
+    """Of the probabilities of one objective (n,): `ece`, `mean`, what is told, and `rate`, what was met."""
+    return {
+        "ece": calibration_error(probability, label),
+        "mean": float(probability.mean()),
+        "rate": float(label.mean()),
+    }
+
+
 def calibration_error(probability: NDArray[np.floating], label: NDArray[np.floating]) -> float:
     """Expected calibration error over ten bins of equal number (Naeini, Cooper, Hauskrecht 2015)."""
     order = np.argsort(probability, kind="stable")

@@ -76,13 +76,14 @@ def ranks(scores: Float32, rows: Ints, columns: Ints) -> Floats:
     ranked = np.where(np.isnan(scores), -np.inf, scores)
     own = ranked[rows, columns].astype(np.float64)
     before, level = np.empty(len(rows)), np.empty(len(rows))
-    for number, (row, score) in enumerate(zip(rows.tolist(), own.tolist(), strict=True)):
-        line = ranked[row]
+    for number, (line_of, score) in enumerate(zip(rows.tolist(), own.tolist(), strict=True)):
+        line = ranked[line_of]
         before[number] = np.count_nonzero(line > score)
         level[number] = np.count_nonzero(line == score)
     order = np.lexsort((own, rows))
+    row, score_of = rows[order], own[order]
     new = np.ones(len(rows), np.bool_)
-    new[1:] = (np.diff(rows[order]) != 0) | (np.diff(own[order]) != 0)
+    new[1:] = (row[1:] != row[:-1]) | (score_of[1:] != score_of[:-1])
     start = np.flatnonzero(new)
     size = np.diff(np.append(start, len(rows)))
     group = np.cumsum(new) - 1

@@ -20,7 +20,7 @@ from training.ranker.heads import (
     Heads,
     Rows,
     Teller,
-    calibration_error,
+    calibration,
     fit,
     rows_of,
     rows_of_answers,
@@ -231,8 +231,9 @@ def _judge(heads: Heads, rows: Rows) -> dict[str, float]:
         return {}
     probability = heads.probability(rows.features)
     metrics = {
-        f"ranker.{name}_ece": calibration_error(probability[:, column] * rows.looked_at, rows.labels[:, column])
-        for column, name in enumerate(OBJECTIVES)
+        f"ranker.{objective}_{name}": value
+        for column, objective in enumerate(OBJECTIVES)
+        for name, value in calibration(probability[:, column] * rows.looked_at, rows.labels[:, column]).items()
     }
     scores, wanted = probability[:, 0], rows.labels[:, 0] > 0
     _, starts = np.unique(rows.moment, return_index=True)

@@ -69,11 +69,18 @@ def test_it_goes_on_after_a_kill_and_leaves_a_report(tmp_path: Path) -> None:
     assert ndcg["mean"] == pytest.approx(np.mean(ndcg["by_seed"]))
     assert ndcg["lowest"] <= ndcg["mean"] <= ndcg["highest"]
     assert sum(ranker["exposure"].values()) == pytest.approx(1)
+    assert "calibration" not in numbers["systems"]["Transformer alone"]
+    for objective in ("click", "cart", "purchase"):
+        told = ranker["calibration"][objective]
+        assert 0 <= told["ece"]["lowest"] <= told["ece"]["mean"] <= told["ece"]["highest"] < 0.5
+        # No head errs less in its bins than over all of them.
+        assert told["ece"]["mean"] >= abs(told["mean"]["mean"] - told["rate"]["mean"]) - 1e-6
     gain = numbers["gains_of_ranker"]["popularity"]["ndcg@10"]["mean"]
     assert gain == pytest.approx(ndcg["mean"] - numbers["systems"]["popularity"]["test"]["ndcg@10"]["mean"])
     assert (tmp_path / "report/report.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "report/report.html").read_text()
     assert "Exposure by brand" in page
+    assert "Calibration of the heads" in page
     assert all(f"{name}@10" in page for name in ("hr", "mrr", "precision", "coverage", "novelty", "tail_recall"))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import typer
 
 from services.domain.features import FEATURES
 from tests.unit.training.ranker.logs import tastes
@@ -18,6 +19,7 @@ from training.ranker.heads import Heads
 from training.ranker.log import Log
 from training.ranker.model import Shopper
 from training.ranker.train import Trained, Training
+from training.train_cli import refusals
 
 CONFIG = RankerConfig(dim=16, max_history=8, epochs=1)
 _DRAWN = np.random.default_rng(1)
@@ -85,6 +87,13 @@ def test_it_does_as_what_was_trained(tmp_path: Path) -> None:
     with pytest.raises(GateError):
         export_ranker(trained, broken, log.item_ids, "content", {}, tmp_path / "other")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["c.pt", "ranker"]
+
+
+def test_a_gate_that_fails_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as left, refusals():
+        raise GateError("heads.onnx: parity: probabilities differ by 2.00e-05, more than 1e-05")
+    assert left.value.exit_code == 1
+    assert capsys.readouterr().out.startswith("refused: heads.onnx: parity: probabilities differ by 2.00e-05")
 
 
 @pytest.mark.parametrize(("text", "problem"), [(None, "train ranker` writes it"), ("[]", "not a ranker's card")])

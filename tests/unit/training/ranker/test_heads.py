@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.domain.features import FEATURES, SCENES
-from training.ranker.heads import SCENE_WEIGHTS, Rows, calibration_error, fit
+from training.ranker.heads import SCENE_WEIGHTS, Rows, calibration, calibration_error, fit
 
 
 def test_they_find_what_decides_and_are_calibrated() -> None:
@@ -87,6 +87,11 @@ def test_calibration_error_by_hand() -> None:
     labels = np.array([1.0] * 50 + [0.0] * 50)
     assert calibration_error(labels, labels) == 0
     assert calibration_error(np.full(100, 0.5), labels) == pytest.approx(0.5)
+    told = calibration(np.full(100, 0.3, np.float32), labels.astype(np.float32))
+    assert told["mean"] == pytest.approx(0.3)
+    assert told["rate"] == 0.5
+    # Labels stand in order, so each of the ten bins holds one kind: wrong by .7 in five of them and by .3 in five.
+    assert told["ece"] == pytest.approx(0.5)
 
 
 def test_every_scene_has_its_weights() -> None:
