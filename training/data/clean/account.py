@@ -21,6 +21,8 @@ class Account:
     kept: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     mended: dict[str, int] = field(default_factory=dict)
+    # Rules that could not be followed: the source lacks a column or a table that they need.
+    skipped: list[str] = field(default_factory=list)
     # Rule -> what it met first: the row's number in the source, from 1, with its values, or with those that were mended
     # `before` and `after`.
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -46,6 +48,11 @@ class Account:
             told = ({name: _shown(row[name]) for name in changed} for row in (old, new))
             self._example(rule, {"row": old["_row"] + 1, "before": next(told), "after": next(told)})
 
+    def skip(self, rule: str) -> None:
+        """Note a rule that could not be followed."""
+        if rule not in self.skipped:
+            self.skipped.append(rule)
+
     def check(self, table: str) -> None:
         """Raises Unaccounted where rows are missing or too many."""
         if self.rows_in != self.kept + sum(self.dropped.values()):
@@ -60,6 +67,8 @@ class Account:
         for mine, theirs in ((self.dropped, other.dropped), (self.mended, other.mended)):
             for rule, rows in theirs.items():
                 mine[rule] = mine.get(rule, 0) + rows
+        for rule in other.skipped:
+            self.skip(rule)
         for rule, examples in other.examples.items():
             for example in examples:
                 self._example(rule, example)

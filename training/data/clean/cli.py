@@ -70,6 +70,9 @@ def _print(name: str, account: Account) -> None:
         console.print(table, highlight=False, markup=False)
     else:
         console.print(title, highlight=False, markup=False)
+    if account.skipped:
+        rules = ", ".join(account.skipped)
+        console.print(f"not followed, the source lacks what they need: {rules}", highlight=False, markup=False)
 
 
 def _first(account: Account, rule: str, what: str) -> str:

@@ -106,6 +106,8 @@ def _small(table: str, files: list[Raw], rules: TableRules, known: Known, accoun
     for file, parts in groupby(batches(files), key=lambda pair: pair[0]):
         raw = pl.concat([batch for _, batch in parts])
         frames.append(clean_rows(raw, table, rules, file.canonical, known, account))
+    if not frames:
+        raise DatasetError(f"{files[0].file}: holds no rows")
     frame = pl.concat(frames, how="diagonal")
     fits = pl.Series([_fits(row, table) for row in frame.select(*kinds(table)).iter_rows(named=True)], dtype=pl.Boolean)
     account.drop("limits", frame.filter(~fits))

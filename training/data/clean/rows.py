@@ -73,7 +73,11 @@ def clean_rows(
     present = [name for name in frame.columns if name != "_row"]
     frame = _mended(frame, rules.of(Mend, present), account)  # type: ignore[type-abstract]
     drops = [*rules.of(Drop, present), *_format(table)]  # type: ignore[type-abstract]
-    return _kept(frame, [rule for rule in drops if all(known.has(column) for column in rule.needs)], known, account)
+    asked = [rule for rule in drops if all(known.has(column) for column in rule.needs)]
+    for rule in rules.rules:
+        if not set(rule.reads()) <= set(present) or (isinstance(rule, Drop) and rule not in asked):
+            account.skip(rule.called())
+    return _kept(frame, asked, known, account)
 
 
 def _format(table: str) -> list[Drop]:

@@ -123,6 +123,10 @@ def _table(table: str, part: dict[str, Any]) -> TableRules:
             made.event_id.format_map(dict.fromkeys((*fields, "row"), ""))
         except (KeyError, ValueError, IndexError) as error:
             raise ValueError(f"[{table}] event_id: {made.event_id!r} names no column: {error}") from None
+    for number, rule in enumerate(rules, start=1):
+        if unknown := [column for column in rule.reads() if column not in {*COLUMNS[table], *fields}]:
+            known = ", ".join(dict.fromkeys((*COLUMNS[table], *fields)))
+            raise ValueError(f"[[{table}.rules]] {number} ({rule.kind}): no column {unknown[0]}; known: {known}")
     return TableRules(**{**vars(made), "rules": rules})
 
 

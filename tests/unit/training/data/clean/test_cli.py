@@ -20,6 +20,7 @@ def test_the_command_says_where_every_row_went(tmp_path: Path) -> None:
     assert ran.exit_code == 0
     assert "events: 3 rows, 2 kept (66.7%)" in ran.stdout
     assert "' s0' -> 's0'" in ran.stdout
+    assert "not followed, the source lacks what they need: unknown item, unknown shopper" in ran.stdout
     assert f"next: python -m training quality --data {tmp_path}/out" in ran.stdout
     ran = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "json"), "--json"])
     told = json.loads(ran.stdout)

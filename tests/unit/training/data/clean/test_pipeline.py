@@ -250,6 +250,9 @@ def test_what_cannot_be_cleaned_is_told(tmp_path: Path) -> None:
         run(tmp_path / "log.txt", tmp_path / "out")
     with pytest.raises(DatasetError, match="exists already"):
         run(source, source)
+    (tmp_path / "items.csv").write_text("item_id,title\n")
+    with pytest.raises(DatasetError, match=r"items\.csv: holds no rows"):
+        run(tmp_path / "items.csv", tmp_path / "out")
 
 
 def test_one_file_of_events_will_do(tmp_path: Path) -> None:

@@ -237,6 +237,7 @@ def test_every_kind_of_rule_has_its_dirty_row() -> None:
         ('[[items.rules]]\nrule = "spelling"\ncolumns = ["brand"]\nvalues = { a = "b", b = "c" }\n', "'b' is replaced"),
         ('[[events.rules]]\nrule = "spelling"\ncolumns = ["query"]\nfold = true\n', "fold needs the whole table"),
         ('[events]\nevent_id = "{nothing}"\n', "names no column"),
+        ('[[items.rules]]\nrule = "space"\ncolumns = ["titel"]\n', r"1 \(space\): no column titel; known: item_id"),
         ('[events]\ncolour = "red"\n', r"\[events\]: colour is unknown"),
     ],
 )
