@@ -11,11 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from services.domain.bundle import Manifest, read_bundle, write_bundle
-from souk import filters
+from souk import SyncClient, filters
 from souk.cli import app
 from souk.types.v1 import generations_pb2, types_pb2
+from tests.integration.processes import spawn
 from tests.integration.shops import Shop, until
 from tests.integration.test_gateway import SERVER_SPAN, Collector, goods, ids
+from tests.ports import free_port
 from tests.unit.ranker import tiny
 
 HOME = types_pb2.SCENE_HOME
@@ -125,6 +127,22 @@ def test_pages_of_a_ranked_list_repeat_nothing(shop: Shop) -> None:
     first = shop.client.recommend(HOME, shopper_id="regular", page_size=15)
     second = shop.client.recommend(HOME, shopper_id="regular", page_size=15, page_token=first.info.next_page_token)
     assert len({*ids(first), *ids(second)}) == 30
+
+
+def test_the_ranker_draws_the_new_item_where_it_is_to(shop: Shop) -> None:
+    settings = {**shop._settings["gateway"], "port": free_port(), "gateway_explore_by": "ranker"}
+    with spawn("services.gateway", **settings) as gateway, SyncClient(gateway.address, timeout=10) as client:
+        answer = client.recommend(HOME, shopper_id="regular", page_size=10)
+
+    def written() -> list[types_pb2.Impression]:
+        parts = [part for part in shop.client.shopper("regular") if part.WhichOneof("part") == "impression"]
+        return [part.impression for part in parts if part.impression.request_id == answer.info.request_id]
+
+    until(lambda: bool(written()))
+    [shown] = written()
+    assert shown.policy.startswith("ranker/hot-home")
+    assert shown.policy.endswith("+by-ranker+exploration")
+    assert [(item.position, 0 < item.propensity < 1) for item in shown.items] == [(at, at == 4) for at in range(10)]
 
 
 def offer(like: types_pb2.Item, **attributes: str) -> types_pb2.Item:
