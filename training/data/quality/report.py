@@ -113,12 +113,16 @@ def _page(report: Report) -> str:
         parts.append(f"<h2>Gate</h2>\n{verdict}")
     parts += [image(_png(figure), text) for text, figure in _pictures(report)]
     for dimension, figures in by_dimension(report.figures).items():
+        if dimension == "drift":
+            # Told below with what moved.
+            continue
         rows = [[name, shown(value)] for name, value in figures.items()]
         parts.append(f"<h2>{dimension.capitalize()}: {DIMENSIONS[dimension]}</h2>\n{table(['', 'figure'], rows)}")
     if report.periods is not None:
         header = ["feature", "PSI", "Jensen-Shannon, bits", "what moved most: share before, share after"]
         rows = [[one.feature, f"{one.psi:.4f}", f"{one.js:.4f}", _moved(one)] for one in report.drifts]
-        parts.append(f"<h2>Drift, {' to '.join(report.periods)}</h2>\n{table(header, rows)}")
+        between = f"<p>{DIMENSIONS['drift']}</p>"
+        parts.append(f"<h2>Drift, {' to '.join(report.periods)}</h2>\n{between}\n{table(header, rows)}")
     return page(f"Quality of {quality.name}", *parts)
 
 
