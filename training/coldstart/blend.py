@@ -16,7 +16,9 @@ from training.ranker.measures import best
 
 _OF_A_STRATEGY, _ANY = 40, 256
 _STEPS = 80
-_PENALTY = 1e-3
+# Before anything is learned each strategy speaks a little for an item; how far weights may go from there grows with the
+# moments learned from.
+_FIRST, _PENALTY = 0.3, 1.0
 # Events after which a history counts as half known.
 _HALF_KNOWN = 3.0
 # Instead of minus infinity.
@@ -90,8 +92,8 @@ def sample(
 
 
 def fit_blend(samples: list[Sample]) -> Blend:
-    """The weights that make what was taken most likely, with a small penalty, by L-BFGS. Raises ValueError without
-    samples."""
+    """The most likely weights given a normal prior on those of standardised features, by L-BFGS: few moments leave them
+    near it. Raises ValueError without samples."""
     if not samples:
         raise ValueError("samples: nothing to learn a blend from")
     size = max(len(one.unknown) for one in samples)
@@ -111,7 +113,9 @@ def fit_blend(samples: list[Sample]) -> Blend:
     # What never says anything here must not when it does in serving.
     used = scale > 1e-6
     x = x / torch.where(used, scale, torch.ones(())) * used
-    weights = torch.zeros(2, 2, len(NAMES), requires_grad=True)
+    first = torch.zeros(2, 2, len(NAMES))
+    first[:, 0] = _FIRST
+    weights = first.clone().requires_grad_()
     bias = torch.zeros(2, 2, requires_grad=True)
     solver = torch.optim.LBFGS([weights, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
 
@@ -121,7 +125,7 @@ def fit_blend(samples: list[Sample]) -> Blend:
         added = x @ weights[:, 1].T + bias[:, 1]
         said = (plain + sure[..., None] * added).gather(2, group[..., None])[..., 0]
         value = ((torch.logsumexp(said + offset, dim=1) - (said * taken).sum(dim=1)) * counts).sum() / counts.sum()
-        value = value + _PENALTY * (weights.square().sum() + bias.square().sum())
+        value = value + _PENALTY / len(samples) * ((weights - first).square().sum() + bias.square().sum())
         value.backward()  # type: ignore[no-untyped-call]
         return value
 

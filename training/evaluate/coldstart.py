@@ -35,6 +35,7 @@ from training.evaluate.coldstart_moments import Asked, fold_of, items_asked, sho
 from training.evaluate.ranker import split
 from training.evaluate.ranking import Moment
 from training.evaluate.runs import Run, Runs
+from training.ranker.examples import session_examples
 from training.ranker.log import Ints, Log, read_log
 from training.ranker.measures import NOTHING, Measured, best, measure
 from training.ranker.situations import Facts
@@ -157,7 +158,17 @@ def evaluate_coldstart(
     identity = {**facts, "events": len(log.item), "dataset": asdict(dataset.info), "names": NAMES}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     comparison = Comparison(
-        log, given, validation, test, list(seeds), trials, moments, Runs(runs, digest), told, advanced
+        log,
+        given,
+        moments_before(log, validation, seeds[0]),
+        validation,
+        test,
+        list(seeds),
+        trials,
+        moments,
+        Runs(runs, digest),
+        told,
+        advanced,
     )
     return comparison.results(facts)
 
@@ -168,6 +179,7 @@ class Comparison:
 
     log: Log
     given: Told
+    earlier: Moment
     validation: Moment
     test: Moment
     seeds: list[int]
@@ -196,31 +208,40 @@ class Comparison:
         self.runs.done()
         return replace(found, facts=facts | counts)
 
-    def _items_of(self, seed: int) -> tuple[float, tuple[Asked, Asked]]:
-        """The share of events of the items held out, and validation and test with a fifth of the items unknown."""
+    def _items_of(self, seed: int) -> tuple[float, tuple[Asked, Asked, Asked]]:
+        """The share of events of the items held out, and with a fifth of the items unknown what a blend is learned
+        from, what settings are chosen by, and the test. The first two are halves of the validation."""
         fold = fold_of(len(self.log.item_ids), seed)
         nothing = np.zeros(len(fold), bool)
-        validation = items_asked(self.log, self.validation, fold == 1, fold == 0, self.moments, seed)
+        both = items_asked(self.log, self.validation, fold == 1, fold == 0, self.moments, seed)
         test = items_asked(self.log, self.test, fold == 0, nothing, self.moments, seed)
-        _check(validation, test)
-        return float((fold == 0)[self.log.item[self.log.liked]].mean()), (validation, test)
+        order = np.random.default_rng(seed).permutation(len(both))
+        learn, validation = (both.take(np.sort(half)) for half in (order[::2], order[1::2]))
+        _check(learn, validation, test)
+        return float((fold == 0)[self.log.item[self.log.liked]].mean()), (learn, validation, test)
 
-    def _shoppers_of(self, seed: int) -> tuple[Asked, Asked]:
-        """Validation and test of a fifth of the shoppers each, those alone of whom something is told where it is."""
+    def _shoppers_of(self, seed: int) -> tuple[Asked, Asked, Asked]:
+        """Of one fifth of the shoppers earlier moments, to learn a blend from, and the validation, of another fifth the
+        test; those alone of whom something is told where it is of any."""
         fold = fold_of(len(self.log.shopper_ids), seed)
         tells = np.array([len(codes) > 0 for codes in self.given.segments.of])
         able = tells if tells.any() else ~tells
-        validation = shoppers_asked(self.log, self.validation, (fold == 1) & able, fold > 1, self.moments, seed)
+        learn, validation = (
+            shoppers_asked(self.log, moment, (fold == 1) & able, fold > 1, self.moments, seed)
+            for moment in (self.earlier, self.validation)
+        )
         test = shoppers_asked(self.log, self.test, (fold == 0) & able, fold > 0, self.moments, seed)
-        _check(validation, test)
-        return validation, test
+        _check(learn, validation, test)
+        return learn, validation, test
 
-    def _tested(self, part: str, name: str, seed: int, validation: Asked, test: Asked, share: float) -> Tested:
+    def _tested(
+        self, part: str, name: str, seed: int, learn: Asked, validation: Asked, test: Asked, share: float
+    ) -> Tested:
         given = SOUK_TRIALS if name == SOUK else BASELINES[name][0]
         tried, seconds = [], 0.0
         for number, settings in enumerate(given[: self.trials], 1):
             title = f"{part}, {name}, seed {seed}, trial {number}"
-            run = self._run(title, partial(self._try, part, name, validation, settings, seed, share))
+            run = self._run(title, partial(self._try, part, name, learn, validation, settings, seed, share))
             tried.append(Trial.of(run))
             seconds += run.seconds
         chosen = int(np.argmax([one.value for one in tried]))
@@ -240,34 +261,24 @@ class Comparison:
         self.advanced(self._done, 2 * len(SYSTEMS) * len(self.seeds) * (self.trials + 1))
         return run
 
-    def _try(self, part: str, name: str, asked: Asked, settings: Settings, seed: int, share: float) -> Run:
-        """Settings on the validation. Of a system that learns from the validation, one half is for that."""
+    def _try(
+        self, part: str, name: str, learn: Asked, asked: Asked, settings: Settings, seed: int, share: float
+    ) -> Run:
+        """Settings on the validation, where a shopper shows as many events as the seed draws."""
         rng = np.random.default_rng(seed)
-        names = list(REVEALED.values()) if part == "shoppers" else [None]
-        reveal = [names[int(one)] for one in rng.integers(len(names), size=len(asked))]
         blend = None
-        judged = np.arange(len(asked))
         if name == SOUK:
             strategies = self._strategies(asked, settings)
-            order = rng.permutation(len(asked))
-            learned, judged = order[::2], np.sort(order[1::2])
-            samples = [
-                _sample(self.given, strategies, asked, number, reveal[number], rng) for number in learned.tolist()
-            ]
+            drawn = zip(range(len(learn)), _reveal(part, len(learn), rng), strict=True)
+            samples = [_sample(self.given, strategies, learn, number, reveal, rng) for number, reveal in drawn]
             blend = fit_blend([one for one in samples if one is not None])
             scores = souk_scores(self.given, strategies, asked, blend)
         else:
             scores = BASELINES[name][1](asked, self.given, settings, seed)
-        some, shown = asked.take(judged), [reveal[number] for number in judged.tolist()]
-        place = judged.tolist()
-
-        def told(number: int, rows: slice) -> Float32:
-            return scores(place[number], rows)
-
         if part == "shoppers":
-            return Trial(float(judge_shoppers(some, told, shown).ndcg.mean()), 0.0, blend).run()
-        tops = find_tops(some, told)
-        value, bias = choose_bias(some, tops, share)
+            reveal = _reveal(part, len(asked), np.random.default_rng(seed))
+            return Trial(float(judge_shoppers(asked, scores, reveal).ndcg.mean()), 0.0, blend).run()
+        value, bias = choose_bias(asked, find_tops(asked, scores), share)
         return Trial(value, bias, blend).run()
 
     def _strategies(self, asked: Asked, settings: Settings) -> Strategies:
@@ -290,6 +301,20 @@ class Comparison:
         lines = {key: np.array([mean_of(one, key) for one in curve]) for key in ("cold", "warm")}
         lines["share"] = np.array([share_of(one) for one in curve])
         return Run({**found, "alone": alone["warm"], "curve": Measured(lines, np.empty((0, 0), np.int64))})
+
+
+def moments_before(log: Log, validation: Moment, seed: int) -> Moment:
+    """One moment before each session that the validation may learn from."""
+    examples = session_examples(log, seed, within=False)
+    return replace(validation, examples=examples.take(np.flatnonzero(validation.seen[examples.end])))
+
+
+def _reveal(part: str, n: int, rng: np.random.Generator) -> list[int | None]:
+    """How many of the latest events of each of n histories are shown: as the test shows them, drawn."""
+    if part == "items":
+        return [None] * n
+    numbers = list(REVEALED.values())
+    return [numbers[int(one)] for one in rng.integers(len(numbers), size=n)]
 
 
 def souk_scores(given: Told, strategies: Strategies, asked: Asked, blend: Blend) -> Scores:
@@ -418,7 +443,7 @@ def _table(asked: Asked, scores: Scores, rows: range, reveal: Sequence[int | Non
     return table
 
 
-def _check(validation: Asked, test: Asked) -> None:
-    for name, asked in (("validation", validation), ("test", test)):
-        if len(asked) < 2:
-            raise ValueError(f"dataset: {len(asked)} moments to ask about in the {name}; at least 2 must be left")
+def _check(*asked: Asked) -> None:
+    for name, one in zip(("moments to learn from", "validation", "test"), asked, strict=True):
+        if len(one) < 2:
+            raise ValueError(f"dataset: {len(one)} moments in the {name}; at least 2 must be left")

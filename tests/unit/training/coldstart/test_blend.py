@@ -1,5 +1,7 @@
 """The blend learns which strategy to trust for which items and after how many events, in one unit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,9 @@ def test_candidates_stand_for_the_catalogue() -> None:
     assert len(one.weight) == 40 + 1 + 256
     assert one.weight.sum() == pytest.approx(4999)
     assert one.taken.sum() == 1
+    # What is learned from one moment stays near what is thought before any.
+    few = fit_blend([replace(one, taken=np.roll(one.taken, 1))])
+    assert few.weights[0, 0, POPULARITY] > 0
     assert sample(features, np.zeros(5000, bool), able, np.array([7]), 2, rng) is None
     with pytest.raises(ValueError, match="samples: nothing to learn a blend from"):
         fit_blend([])

@@ -12,7 +12,16 @@ from souk.types.v1 import types_pb2
 from tests.unit.training.ranker.logs import tastes
 from training.cli import app
 from training.coldstart.segments import Segments
-from training.evaluate.coldstart import BIASES, SYSTEMS, Comparison, Tops, choose_bias, harmonic, judge_items
+from training.evaluate.coldstart import (
+    BIASES,
+    SYSTEMS,
+    Comparison,
+    Tops,
+    choose_bias,
+    harmonic,
+    judge_items,
+    moments_before,
+)
 from training.evaluate.coldstart_baselines import Told
 from training.evaluate.coldstart_moments import FOLDS, Asked, fold_of, items_asked, shoppers_asked
 from training.evaluate.coldstart_report import to_json, write_report
@@ -59,6 +68,9 @@ def test_nothing_of_what_is_held_out_is_learned_or_shown() -> None:
     some = shoppers_asked(log, test, held == 0, held > 0, 10**9, 7)
     assert set(some.shopper.tolist()) == set(np.flatnonzero(held == 0).tolist())
     assert not (held[some.known.shopper] == 0).any()
+    earlier = moments_before(log, validation, 7)
+    assert len(earlier.examples) > len(validation.examples)
+    assert earlier.examples.now.max() < 9 * DAY
     rows = some.history(3, 2)
     assert rows.stop - rows.start == 2
     assert rows.stop == some.end[3]
@@ -80,9 +92,9 @@ def compare(path: Path, kill_at: str = "") -> tuple[Comparison, list[str]]:
             raise Killed
 
     log, given, validation, test = shop()
-    return Comparison(
-        log, given, validation, test, [7], 1, 60, Runs(path, "one"), told, lambda done, total: None
-    ), heard
+    earlier, runs = moments_before(log, validation, 7), Runs(path, "one")
+    made = Comparison(log, given, earlier, validation, test, [7], 1, 60, runs, told, lambda done, total: None)
+    return made, heard
 
 
 @pytest.mark.timeout(120)
