@@ -128,7 +128,7 @@ def _train_on_sequences(
 ) -> None:
     from training.ranker.sequences import files
     from training.ranker.sequences.config import fitted
-    from training.ranker.sequences.pipeline import facts_of, fit
+    from training.ranker.sequences.pipeline import fit
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     started = time.monotonic()
@@ -157,8 +157,16 @@ def _train_on_sequences(
             vectors = _default_encoder(cache, step).items(list(met.values()), cache, _Task(progress, "content vectors"))
             content = dict(zip(met, vectors, strict=True))
         epochs = _Task(progress, "epochs")
-        facts = facts_of(read.item_ids, content, known or None)
-        report = fit(read, facts, settings, out, checkpoint, step, lambda one: epochs.epoch(one, settings.epochs))
+        report = fit(
+            read,
+            content,
+            known or None,
+            settings,
+            out,
+            checkpoint,
+            step,
+            lambda one: epochs.epoch(one, settings.epochs),
+        )
     shutil.rmtree(checkpoint.parent)
     if as_json:
         print(json.dumps(report.to_json()))

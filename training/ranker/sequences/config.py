@@ -21,21 +21,20 @@ class SequencesConfig:
     dim: int = 64
     layers: int = 2
     heads: int = 2
-    dropout: float = 0.4
+    graph: int = 128
+    """Directions of the graph of what follows what, from which items without content are known."""
+    dropout: float = 0.5
     max_history: int = 50
     """Latest events that the model reads."""
-    places: int = 768
+    places: int = 1536
     """Places of histories a step learns from, about."""
-    negatives: int = 2048
-    """Items a step compares with, drawn anew for each; a catalogue not much larger is taken whole."""
-    softening: float = 0.15
-    """Share of what a place is to point at that goes to companions of the next item."""
-    learning_rate: float = 4e-3
-    weight_decay: float = 0.01
+    most_items: int = 100_000
+    """Compared with at every place; of a larger catalogue so many are drawn anew for each step."""
+    learning_rate: float = 2e-3
     average: float = 0.995
     """Of the averaged weights, how much a step keeps."""
-    epochs: int = 18
-    patience: int = 4
+    epochs: int = 14
+    patience: int = 3
     """Epochs without a better validation NDCG@10 before it stops."""
     validation_shoppers: int = 4096
     """To choose by, at most."""

@@ -34,16 +34,16 @@ class Blend:
 
 @dataclass(frozen=True)
 class Served:
-    """A ranker as its files say: the score of an item is scale * cosine of shopper and item + the blend of follows.
+    """A ranker as its files say: the score of an item is the product of its vector with the shopper's + the blend of
+    follows.
 
-    `vectors` (n, dim) float32 of length 1, a row an item.
+    `vectors` (n, dim) float32, a row an item.
     """
 
     session: onnxruntime.InferenceSession
     item_ids: list[str]
     vectors: Float32
     follows: Neighbours
-    scale: float
     max_history: int
     blend: Blend
 
@@ -55,21 +55,20 @@ class Served:
         with np.load(directory / ITEMS) as items, np.load(directory / FOLLOWS) as found:
             follows = Neighbours(found["starts"], found["items"], found["scores"])
             ids, vectors = items["ids"].tolist(), items["vectors"]
-        return cls(session, ids, vectors, follows, card["scale"], card["max_history"], Blend(**card["blend"]))
+        return cls(session, ids, vectors, follows, card["max_history"], Blend(**card["blend"]))
 
     def shoppers(self, histories: list[Ints]) -> Float32:
         """Vectors of shoppers by the rows of items that they met, oldest first, at least one each: (n, dim)."""
         return _run(self.session, self.vectors, [history[-self.max_history :] for history in histories])
 
-    def cosines(self, histories: list[Ints]) -> Float32:
-        """scale * cosine of each shopper with each item: (n, items)."""
+    def products(self, histories: list[Ints]) -> Float32:
+        """Of each shopper with each item: (n, items)."""
         found: Float32 = self.shoppers(histories) @ self.vectors.T
-        found *= np.float32(self.scale)
         return found
 
     def scores(self, histories: list[Ints]) -> Float32:
         """Of each shopper for each item: (n, items)."""
-        found = self.cosines(histories)
+        found = self.products(histories)
         if self.blend.weight:
             found += self.blend.weight * said(self.follows, histories, self.blend.keep, self.blend.decay)
         return found
@@ -97,7 +96,8 @@ def prove(model: SequenceRanker, directory: Path) -> dict[str, float]:
     """Runs what was written against what was trained, alone and in a batch. Raises GateError."""
     shopper = model.eval().shopper
     rng = np.random.default_rng(0)
-    lengths = [1, 2, shopper.max_history, *rng.integers(1, shopper.max_history + 1, _GATE_HISTORIES)]
+    longest = len(shopper.place)
+    lengths = [1, 2, longest, *rng.integers(1, longest + 1, _GATE_HISTORIES)]
     with np.load(directory / ITEMS) as items:
         vectors: Float32 = items["vectors"]
     histories = [rng.integers(0, len(vectors), length) for length in lengths]
@@ -109,19 +109,22 @@ def prove(model: SequenceRanker, directory: Path) -> dict[str, float]:
         with torch.inference_mode():
             met = torch.from_numpy(vectors[history])[None]
             reference = shopper(met, torch.ones(met.shape[:2]) > 0).numpy()[0]
-        parity = min(parity, float(alone @ reference))
-        invariance = min(invariance, float(alone @ together[row]))
+        parity = min(parity, _cosine(alone, reference))
+        invariance = min(invariance, _cosine(alone, together[row]))
     for name, value, limit in (("parity", parity, MIN_PARITY), ("batch invariance", invariance, MIN_INVARIANCE)):
         if not value >= limit:
             raise GateError(f"shopper.onnx: {name}: min cosine {value:.6f} is below the limit {limit}")
     return {"parity_min_cosine": parity, "invariance_min_cosine": invariance}
 
 
+def _cosine(one: Float32, two: Float32) -> float:
+    return float(one @ two / (np.linalg.norm(one) * np.linalg.norm(two)))
+
+
 def write_card(directory: Path, model: SequenceRanker, blend: Blend, facts: dict[str, Any]) -> None:
     """Writes sequences.json: what the files beside it mean together, and `facts`."""
     values = {
-        "scale": float(model.scale().detach()),
-        "max_history": model.shopper.max_history,
+        "max_history": len(model.shopper.place),
         "blend": asdict(blend),
         **facts,
     }

@@ -42,10 +42,11 @@ class Windows:
 @dataclass(frozen=True)
 class Packed:
     """`event` (rows, length): the event at each place, NOTHING where none is. `segment` (rows, length): places of one
-    history share a number, as all empty places do."""
+    history share a number, as all empty places do. `number` (rows, length): places before it in its history."""
 
     event: Ints
     segment: Ints
+    number: Ints
 
 
 def pack(begin: Ints, end: Ints, length: int) -> Packed:
@@ -58,11 +59,13 @@ def pack(begin: Ints, end: Ints, length: int) -> Packed:
         offsets.append((row + 1) * length - free)
         free -= size
     events, segments = (np.full((row + 1) * length, NOTHING) for _ in range(2))
+    numbers = np.zeros_like(events)
     within = ranges(np.zeros_like(sizes), sizes)
     places = np.repeat(np.array(offsets, np.int64), sizes) + within
     events[places] = np.repeat(begin, sizes) + within
     segments[places] = np.repeat(np.arange(len(sizes)), sizes)
-    return Packed(events.reshape(-1, length), segments.reshape(-1, length))
+    numbers[places] = within
+    return Packed(*(one.reshape(-1, length) for one in (events, segments, numbers)))
 
 
 def ranges(begin: Ints, end: Ints) -> Ints:

@@ -18,6 +18,7 @@ from training.ranker.sequences.config import SequencesConfig
 from training.ranker.sequences.export import Blend, Served, prove, said, write, write_card
 from training.ranker.sequences.files import Sequences
 from training.ranker.sequences.follows import find_follows
+from training.ranker.sequences.graph import directions
 from training.ranker.sequences.judging import Scores, leave_out, measures, moments, ranks, ranks_of
 from training.ranker.sequences.model import Facts
 from training.ranker.sequences.train import Epoch, Training, choosers, keep_freed_memory
@@ -50,19 +51,26 @@ class Report:
 
 
 def facts_of(
-    item_ids: Sequence[str], content: Mapping[str, Float32] | None, attributes: Mapping[str, Sequence[str]] | None
+    item_ids: Sequence[str],
+    content: Mapping[str, Float32] | None,
+    attributes: Mapping[str, Sequence[str]] | None,
+    graph: Callable[[], Float32],
 ) -> Facts:
-    """What files tell of the items. Content is whitened (Su et al. 2021), so that what sets items of one shop apart
-    counts as much as what sets them apart from other shops' items. An attribute of fewer than 3 items is left out."""
-    found_content = found_bags = None
+    """What the files tell of the items, and the graph, float32 (items, k), where they tell no content.
+
+    Both would be one too many: what items met together teach beside what they are is learned by heart (measured).
+    Content is whitened (Su et al. 2021), so that what sets items of one shop apart counts as much as what sets them
+    apart from other shops' items. An attribute of fewer than 3 items is left out.
+    """
+    found_bags = None
     row_of = {item: row for row, item in enumerate(item_ids)}
-    if content is not None:
-        known = [item for item in item_ids if item in content and content[item].any()]
-        if known:
-            whole = whitened(np.stack([content[item] for item in known]))
-            table = np.zeros((len(item_ids), whole.shape[1]), np.float32)
-            table[[row_of[item] for item in known]] = whole
-            found_content = torch.from_numpy(table)
+    known = [item for item in item_ids if content is not None and item in content and content[item].any()]
+    if content is not None and known:
+        whole = whitened(np.stack([content[item] for item in known]))
+        vectors = np.zeros((len(item_ids), whole.shape[1]), np.float32)
+        vectors[[row_of[item] for item in known]] = whole
+    else:
+        vectors = graph()
     if attributes is not None:
         counts = Counter(one for item in item_ids for one in set(attributes.get(item, ())))
         columns = {one: column for column, one in enumerate(sorted(o for o, k in counts.items() if k >= _FEWEST_ITEMS))}
@@ -82,7 +90,7 @@ def facts_of(
                 dtype=torch.float32,
                 check_invariants=True,
             ).coalesce()
-    return Facts(found_content, found_bags)
+    return Facts(torch.from_numpy(vectors), found_bags)
 
 
 def whitened(vectors: Float32) -> Float32:
@@ -97,7 +105,8 @@ def whitened(vectors: Float32) -> Float32:
 
 def fit(
     sequences: Sequences,
-    facts: Facts,
+    content: Mapping[str, Float32] | None,
+    attributes: Mapping[str, Sequence[str]] | None,
     config: SequencesConfig,
     out: Path,
     checkpoint: Path,
@@ -105,6 +114,8 @@ def fit(
     epoch_told: Callable[[Epoch], None],
 ) -> Report:
     """Trains, chooses by the validation, writes the new directory `out`, and tests once what was written.
+
+    `content`: a vector an item, by id; `attributes`: names of what is true of an item, by id.
 
     Raises GateError, FileExistsError; then nothing is left at `out`.
     """
@@ -134,7 +145,8 @@ def fit(
         "item-knn": _by(neighbours, *best(neighbours)),
         "follows": _by(follows, keep, decay),
     }
-    training = Training(sequences, facts, neighbours, config, checkpoint, epoch_told)
+    facts = facts_of(sequences.item_ids, content, attributes, lambda: directions(follows, config.graph, config.seed))
+    training = Training(sequences, facts, config, checkpoint, epoch_told)
     before = training.spent
     model = training.run()
     told("ONNX and its gates")
@@ -172,11 +184,11 @@ def best_weight(sequences: Sequences, shoppers: Ints, served: Served, masked: bo
     """Which of the trials ranks the validation of the shoppers best, by NDCG@10."""
     found: dict[float, list[Floats]] = {weight: [] for weight in WEIGHT_TRIALS}
     for histories, wanted in moments(sequences, 2, shoppers):
-        cosines = served.cosines(histories)
-        cosines = leave_out(cosines, histories) if masked else cosines
+        products = served.products(histories)
+        products = leave_out(products, histories) if masked else products
         added = said(served.follows, histories, served.blend.keep, served.blend.decay)
         for weight in WEIGHT_TRIALS:
-            found[weight].append(ranks(cosines + np.float32(weight) * added, wanted))
+            found[weight].append(ranks(products + np.float32(weight) * added, wanted))
     return max(found, key=lambda weight: measures(np.concatenate(found[weight]))["ndcg@10"])
 
 

@@ -33,12 +33,13 @@ class _LogSum(torch.autograd.Function):
             end = min(begin + _TILE, len(h))
             p = part[: end - begin]
             np.matmul(h[begin:end], c.T, out=p)
-            torch.from_numpy(p).exp_()
+            largest = np.maximum(torch.from_numpy(p).amax(1).numpy(), said[begin:end])
+            torch.from_numpy(p).sub_(torch.from_numpy(largest)[:, None]).exp_()
             pairs = slice(*np.searchsorted(left.rows, [begin, end]).tolist())
             p[left.rows[pairs] - begin, left.columns[pairs]] = 0
-            mine = np.exp(said[begin:end])
+            mine = np.exp(said[begin:end] - largest)
             sums = mine + factor * torch.from_numpy(p).sum(1).numpy()
-            total += float(np.log(sums).sum(dtype=np.float64))
+            total += float((np.log(sums) + largest).sum(dtype=np.float64))
             weights = factor / sums
             of_said[begin:end] = mine / sums
             of_h[begin:end] = (p @ c) * weights[:, None]
@@ -57,8 +58,7 @@ def log_sum(moments: Tensor, own: Tensor, table: Tensor, factor: float, left: Le
 
     moments (m, dim); own (m,), the logit of what is right; table (columns, dim), all others or a sample of them, each
     of which stands for `factor` items (sampled softmax with logQ correction, Bengio and Senecal 2008, for a uniform
-    sample). The pairs of `left` are left out of the sum. All float32, logits within +-80: nothing is subtracted before
-    the exponential.
+    sample). The pairs of `left` are left out of the sum. All float32.
     """
     found: Tensor = _LogSum.apply(moments, own, table, factor, left)  # type: ignore[no-untyped-call]
     return found

@@ -16,19 +16,15 @@ from torch.nn import functional as F  # noqa: N812
 from souk.vectors import Float32
 from training.checkpoint import keep_checkpoint, read_checkpoint
 from training.ranker.log import Ints
-from training.ranker.neighbours import Neighbours
-from training.ranker.sequences.companions import Companions
 from training.ranker.sequences.config import SequencesConfig
 from training.ranker.sequences.files import Sequences
 from training.ranker.sequences.judging import measures, ranks_of
 from training.ranker.sequences.model import Facts, SequenceRanker
-from training.ranker.sequences.packing import NOTHING, Windows, pack, ranges
+from training.ranker.sequences.packing import NOTHING, Windows, pack
 from training.ranker.sequences.softmax import Left, log_sum
 
 _WARM_UP_STEPS = 100
-_MAX_NORM = 1.0
-# Companions of an item that a place is shown at once.
-_DRAWS = 2
+_MAX_NORM = 5.0
 
 
 @dataclass(frozen=True)
@@ -49,22 +45,17 @@ class Training:
         self,
         sequences: Sequences,
         facts: Facts,
-        neighbours: Neighbours,
         config: SequencesConfig,
         checkpoint: Path,
         told: Callable[[Epoch], None],
     ) -> None:
         self._sequences, self._config, self._checkpoint, self._told = sequences, config, checkpoint, told
-        self._companions = Companions.of(neighbours)
         torch.manual_seed(config.seed)
-        self._model = SequenceRanker(config, len(sequences.item_ids), facts)
-        self._mean = SequenceRanker(config, len(sequences.item_ids), facts)
+        self._model = SequenceRanker(config, facts)
+        self._mean = SequenceRanker(config, facts)
         self._mean.load_state_dict(self._model.state_dict())
-        self._optimiser = torch.optim.AdamW(
-            self._model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
-        )
+        self._optimiser = torch.optim.Adam(self._model.parameters(), lr=config.learning_rate, fused=True)
         self._windows = Windows.of(sequences, config.max_history)
-        self._first = sequences.starts[sequences.owner]
         self._choose = choosers(sequences, config)
         self._masked = not sequences.repeats()
         self._epoch, self._step, self._stale, self._spent = 0, 0, 0, 0.0
@@ -134,37 +125,16 @@ class Training:
         event = packed.event[there]
         table = self._model.items()
         history = F.embedding(torch.from_numpy(np.where(there, item[packed.event], 0)), table)
-        shoppers = self._model.shopper.places(history, torch.from_numpy(packed.segment))[torch.from_numpy(there)]
-        shoppers = shoppers * self._model.scale()
-        n = len(table)
-        if n <= config.negatives * 1.25:
+        places = self._model.shopper.places(history, *map(torch.from_numpy, (packed.segment, packed.number)))
+        shoppers = places[torch.from_numpy(there)]
+        right, n = item[event + 1], len(table)
+        own = (shoppers * F.embedding(torch.from_numpy(right), table)).sum(dim=1)
+        if n <= config.most_items:
             columns, factor, others = np.arange(n), 1.0, table
         else:
-            columns = np.sort(rng.choice(n, config.negatives, replace=False))
-            # The right one is not among the wrong ones, sampled or not.
-            factor, others = n / config.negatives, table[torch.from_numpy(columns)]
-        right = item[event + 1]
-        own = (shoppers * F.embedding(torch.from_numpy(right), table)).sum(dim=1)
-        said = (shoppers * self._wanted(right, table, rng)).sum(dim=1)
-        return log_sum(shoppers, own, others, factor, self._left(event, columns, n)) - said.mean()
-
-    def _wanted(self, item: Ints, table: Tensor, rng: np.random.Generator) -> Tensor:
-        """What each place is to point at: the next item, and for a share what shoppers meet together with it, drawn
-        anew each time (label smoothing, Szegedy et al. 2016, along the graph of the items)."""
-        share = self._config.softening / _DRAWS
-        total = (1 - self._config.softening) * F.embedding(torch.from_numpy(item), table)
-        for _ in range(_DRAWS):
-            total = total + share * F.embedding(torch.from_numpy(self._companions.draw(item, rng)), table)
-        return total
-
-    def _left(self, event: Ints, columns: Ints, n: int) -> Left:
-        """What the shopper met up to the right item is no wrong answer: it is left out of the ranking, or right."""
-        column_of = np.full(n, NOTHING)
-        column_of[columns] = np.arange(len(columns))
-        begin, end = self._first[event], event + 2
-        rows = np.repeat(np.arange(len(event)), end - begin)
-        found = column_of[self._sequences.item[ranges(begin, end)]]
-        return Left(rows[found >= 0], found[found >= 0])
+            columns = np.sort(rng.choice(n, config.most_items, replace=False))
+            factor, others = n / config.most_items, table[torch.from_numpy(columns)]
+        return log_sum(shoppers, own, others, factor, _found(right, columns, n)) - own.mean()
 
     def _average(self) -> None:
         """The averaged weights follow those that learn, at first closely."""
@@ -186,7 +156,7 @@ class Training:
                 vectors = F.embedding(
                     torch.from_numpy(np.where(packed.event == NOTHING, 0, items[packed.event])), table
                 )
-                places = model.shopper.places(vectors, torch.from_numpy(packed.segment))
+                places = model.shopper.places(vectors, *map(torch.from_numpy, (packed.segment, packed.number)))
                 last = np.flatnonzero(np.isin(packed.event, starts[1:] - 1))
                 found: Float32 = (places.reshape(-1, table.shape[1])[torch.from_numpy(last)] @ table.T).numpy()
                 return found
@@ -217,6 +187,15 @@ class Training:
         self._epoch, self._step, self._stale, self._spent, self._best_ndcg = state["numbers"]
 
 
+def _found(right: Ints, columns: Ints, n: int) -> Left:
+    """The right item of a place is not among its wrong ones, sampled or not."""
+    column_of = np.full(n, NOTHING)
+    column_of[columns] = np.arange(len(columns))
+    found = column_of[right]
+    rows = np.flatnonzero(found >= 0)
+    return Left(rows, found[rows])
+
+
 def choosers(sequences: Sequences, config: SequencesConfig) -> Ints:
     """Shoppers by whose validation everything is chosen. They are numbered at random: the first are any."""
     return np.arange(min(sequences.shoppers, config.validation_shoppers))
@@ -240,8 +219,7 @@ def _identity(sequences: Sequences, facts: Facts, config: SequencesConfig) -> st
     """What a checkpoint must have been made of."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     digest.update(sequences.item.tobytes() + sequences.starts.tobytes())
-    if facts.content is not None:
-        digest.update(facts.content.numpy().tobytes())
+    digest.update(facts.vectors.numpy().tobytes())
     if facts.bags is not None:
         bags = facts.bags.coalesce()
         digest.update(bags.indices().numpy().tobytes() + bags.values().numpy().tobytes())

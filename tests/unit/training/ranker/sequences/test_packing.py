@@ -10,6 +10,7 @@ def test_rows_are_filled_in_order() -> None:
     packed = pack(np.array([0, 10, 20]), np.array([2, 13, 22]), 4)
     assert packed.event.tolist() == [[0, 1, -1, -1], [10, 11, 12, -1], [20, 21, -1, -1]]
     assert packed.segment.tolist() == [[0, 0, -1, -1], [1, 1, 1, -1], [2, 2, -1, -1]]
+    assert packed.number.tolist() == [[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 0, 0]]
     assert pack(np.array([0, 10]), np.array([2, 12]), 4).event.tolist() == [[0, 1, 10, 11]]
 
 

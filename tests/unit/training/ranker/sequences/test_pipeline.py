@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.unit.training.ranker.sequences.walks import write_walks
 from training.ranker.export import GateError
@@ -21,29 +22,36 @@ def test_the_report_is_that_of_the_files(tmp_path: Path) -> None:
     sequences = read_sequences(write_walks(tmp_path / "walks.txt"), seed=1)
     config = replace(fitted(sequences, seed=1), dim=16, dropout=0.1, learning_rate=0.01, epochs=4)
     out = tmp_path / "ranker"
-    report = fit(sequences, Facts(), config, out, tmp_path / "checkpoint.pt", lambda what: None, lambda epoch: None)
+    report = fit(sequences, None, None, config, out, tmp_path / "checkpoint.pt", lambda what: None, lambda epoch: None)
     served = Served.open(out)
     assert not report.about["masked"]
     again = measures(ranks_of(sequences, 1, np.arange(sequences.shoppers), served.scores, masked=False))
     assert again == pytest.approx(report.test)
     assert report.test["hr@5"] > report.baselines["popularity"]["test"]["hr@5"] + 0.2
     assert json.loads((out / CARD).read_text())["test"] == report.to_json()["test"]
-    other = SequenceRanker(config, len(sequences.item_ids), Facts())
+    other = SequenceRanker(config, Facts(torch.zeros(len(sequences.item_ids), 3)))
     with pytest.raises(GateError, match="parity: min cosine"):
         prove(other, out)
     with pytest.raises(FileExistsError, match="exists already"):
-        fit(sequences, Facts(), config, out, tmp_path / "checkpoint.pt", lambda what: None, lambda epoch: None)
+        fit(sequences, None, None, config, out, tmp_path / "checkpoint.pt", lambda what: None, lambda epoch: None)
 
 
 def test_facts_stand_in_the_rows_of_their_items() -> None:
     content = {"b": np.array([1, 0, 2], np.float32), "c": np.array([0, 1, 1], np.float32)}
     attributes = {"a": ["red", "rare"], "b": ["red"], "c": ["red", "red"]}
-    facts = facts_of(["c", "x", "a", "b"], content, attributes)
-    assert facts.content is not None
+    graph = np.eye(4, dtype=np.float32)
+    facts = facts_of(["c", "x", "a", "b"], content, attributes, lambda: graph)
     assert facts.bags is not None
-    assert facts.content.any(dim=1).tolist() == [True, False, False, True]
+    assert facts.vectors.any(dim=1).tolist() == [True, False, False, True]
     assert facts.bags.to_dense().tolist() == [[1], [0], [1], [1]]
-    assert facts_of(["a"], None, None) == Facts()
+
+
+def test_without_content_the_graph_tells() -> None:
+    graph = np.eye(2, dtype=np.float32)
+    for content in (None, {"a": np.zeros(3, np.float32)}):
+        facts = facts_of(["a", "b"], content, None, lambda: graph)
+        assert facts.vectors.tolist() == graph.tolist()
+        assert facts.bags is None
 
 
 def test_whitened_vectors_spread_alike_in_all_directions() -> None:

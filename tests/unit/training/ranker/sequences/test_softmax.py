@@ -28,3 +28,9 @@ def test_it_and_its_gradients_are_those_of_the_formula(monkeypatch: pytest.Monke
         found.append([value.detach(), *torch.autograd.grad(3 * value, inputs)])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_large_logits_stay_numbers() -> None:
+    moments, own, table = torch.full((1, 1), 300.0), torch.tensor([90.0]), torch.ones(2, 1)
+    found = log_sum(moments, own, table, 1.0, Left(np.array([0]), np.array([0])))
+    assert found.item() == pytest.approx(300.0)

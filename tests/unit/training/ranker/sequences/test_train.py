@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from tests.unit.training.ranker.sequences.walks import write_walks
-from training.ranker.neighbours import find_neighbours
 from training.ranker.sequences.config import SequencesConfig, fitted
 from training.ranker.sequences.files import Sequences, read_sequences
 from training.ranker.sequences.model import Facts
 from training.ranker.sequences.train import Epoch, Training
 
 CONFIG = SequencesConfig(
-    dim=16, dropout=0.1, max_history=6, places=64, negatives=16, learning_rate=0.01, average=0.9, epochs=8, patience=8
+    dim=16, dropout=0.1, max_history=6, places=64, most_items=16, learning_rate=0.01, average=0.9, epochs=8, patience=8
 )
 
 
@@ -33,14 +32,14 @@ def one_thread() -> Iterator[None]:
 
 def training(directory: Path, names: str = "i", kill_after: int = 0) -> Training:
     sequences = read_sequences(write_walks(directory / "walks.txt", names=names), seed=1)
-    learned = sequences.before(2)
-    neighbours = find_neighbours(sequences.owner[learned], sequences.item[learned], len(sequences.item_ids))
+    # No graph: what is learned here comes from the histories.
+    facts = Facts(torch.zeros(len(sequences.item_ids), 1))
 
     def told(epoch: Epoch) -> None:
         if epoch.number == kill_after:
             raise Killed
 
-    return Training(sequences, Facts(), neighbours, CONFIG, directory / "checkpoint.pt", told)
+    return Training(sequences, facts, CONFIG, directory / "checkpoint.pt", told)
 
 
 @pytest.fixture(scope="module")
