@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ console = Console()
 _DATASET = typer.Option(help="A canonical dataset.")
 _BUNDLE = typer.Option(help="A bundle, or what `encoder export` wrote: the encoder of the content space.")
 _CACHE = typer.Option(help="Where content vectors are kept.")
+_GATE = typer.Option(help="Thresholds that the dataset must hold (docs/data-quality.md).")
 
 
 @app.callback()
@@ -45,6 +47,7 @@ def ranker_command(
     minutes: Annotated[float | None, typer.Option(help="The whole training takes no longer.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the weights, the samples and the numbering.")] = None,
     cache: Annotated[Path, _CACHE] = Path(".souk/content"),
+    quality_gate: Annotated[Path | None, _GATE] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --sequences: the measures as JSON.")] = False,
 ) -> None:
     """Train the ranker on a log (--dataset and --bundle) or on plain sequences (--sequences).
@@ -55,7 +58,7 @@ def ranker_command(
         if (dataset is None) == (sequences is None):
             raise ValueError("give exactly one of --dataset and --sequences")
         if sequences is not None:
-            log_only = {"--bundle": bundle, "--config": config, "--minutes": minutes}
+            log_only = {"--bundle": bundle, "--config": config, "--minutes": minutes, "--quality-gate": quality_gate}
             if given := [name for name, value in log_only.items() if value is not None]:
                 raise ValueError(f"{', '.join(given)}: goes with --dataset, not with --sequences")
             return _train_on_sequences(sequences, items, attributes, out, 7 if seed is None else seed, cache, as_json)
@@ -64,6 +67,7 @@ def ranker_command(
             raise ValueError(f"{', '.join(given)}: goes with --sequences, not with --dataset")
         if dataset is None or bundle is None:
             raise ValueError("--bundle: is missing; --dataset needs the encoder of the content space")
+        _require_quality(dataset, quality_gate)
         _train_on_log(dataset, bundle, out, config, minutes, seed, cache)
 
 
@@ -207,6 +211,7 @@ def coldstart_command(
     minutes: Annotated[float, typer.Option(help="Items that it cannot embed in that time are left out.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Of the clusters.")] = 7,
     cache: Annotated[Path, _CACHE] = Path(".souk/content"),
+    quality_gate: Annotated[Path | None, _GATE] = None,
 ) -> None:
     """Find the topics of a catalogue and the softmax that tells them from a content vector."""
     started = time.monotonic()
@@ -218,6 +223,7 @@ def coldstart_command(
 
         if out.exists():
             raise FileExistsError(f"{out}: exists already; name a new directory with --out")
+        _require_quality(dataset, quality_gate)
         encoder = Encoder.open(bundle)
         items = read_items(dataset)
         with _progress() as progress:
@@ -271,6 +277,14 @@ def refusals() -> Iterator[None]:
         console.print("[red]refused:[/red]", end=" ")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _require_quality(dataset: Path, gate: Path | None) -> None:
+    """Raises DatasetError, before anything is learned, where a dataset does not hold a gate."""
+    if gate is not None:
+        from training.data.quality.report import require
+
+        require(dataset, gate, datetime.now(UTC))
 
 
 def read_items(dataset: Path) -> list[Any]:

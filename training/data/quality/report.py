@@ -11,9 +11,10 @@ import matplotlib
 import numpy as np
 import polars as pl
 
+from souk.dataset import DatasetError
 from training.data.canonical import open_dataset
 from training.data.quality.compare import Drift, drifts, halves, leakage
-from training.data.quality.gate import Threshold, failures
+from training.data.quality.gate import Threshold, failures, read_gate
 from training.data.quality.measure import Counts, Figures, Quality, events_of, measure
 from training.evaluate.page import image, page, replace_file, table
 
@@ -77,6 +78,12 @@ def examine(data: Path, against: Path | None, gate: list[Threshold] | None, now:
     found = drifts(*pair, items) if pair is not None else []
     figures |= {f"drift.{one.feature}": one.psi for one in found}
     return Report(quality, figures, periods, found, None if gate is None else failures(gate, figures))
+
+
+def require(data: Path, gate: Path, now: datetime) -> None:
+    """Raises DatasetError naming the thresholds of the file `gate` that a dataset does not hold."""
+    if failed := examine(data, None, read_gate(gate), now).failed:
+        raise DatasetError(f"{data}: does not hold the quality gate {gate}: {'; '.join(failed)}")
 
 
 def write_report(out: Path, report: Report) -> None:

@@ -216,3 +216,17 @@ def test_the_command_writes_a_page_and_holds_the_gate(tmp_path: Path) -> None:
     assert (told["gate"], told["periods"]) == (None, ["earlier half", "later half"])
     ran = CliRunner().invoke(app, ["quality", "--data", str(tmp_path / "none")])
     assert (ran.exit_code, "DatasetError" in ran.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("model", ["ranker", "coldstart"])
+def test_training_requires_the_gate_before_anything_else(model: str, tmp_path: Path) -> None:
+    data = written(tmp_path / "data", [ITEMS[0] | {"brand": None}, *ITEMS[1:]], SHOPPERS, EVENTS)
+    paths = ["--dataset", str(data), "--bundle", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]
+    gate = tmp_path / "gate.toml"
+    for least, problem in ((0.95, "completeness.items.brand is 0.9, must be at least 0.95"), (0.9, "nowhere")):
+        gate.write_text(f'[least]\n"completeness.items.brand" = {least}\n')
+        ran = CliRunner().invoke(app, ["train", model, *paths, "--quality-gate", str(gate)])
+        # Whose dataset holds the gate is refused for the bundle, which is not there.
+        assert ran.exit_code == 1
+        assert problem in ran.output
+        assert ("quality gate" in ran.output) == (least == 0.95)
