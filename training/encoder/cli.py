@@ -49,7 +49,7 @@ def export_command(
     from services.domain.text import TextTemplate
     from training.encoder.card import ExportError
     from training.encoder.export import default_model, export
-    from training.encoder.gates import MIN_PARITY, GateError
+    from training.encoder.gates import MIN_PARITY
     from training.encoder.release import MIN_INVARIANCE
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -59,7 +59,7 @@ def export_command(
     try:
         with console.status("starting") as status:
             card = export(model or default_model(), out, TextTemplate(), lambda what: status.update(what))
-    except (ExportError, GateError) as error:
+    except ExportError as error:
         console.print(f"[red]refused:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
     table = Table("gate", "min cosine", "limit")

@@ -58,16 +58,13 @@ def quantise(
 
     with refusals():
         from training.encoder import quantise as rounding
-        from training.encoder.gates import GATE_TEXTS, GateError
+        from training.encoder.gates import GATE_TEXTS
 
         if mode not in rounding.MODES:
             raise ValueError(f"--mode: must be one of {', '.join(rounding.MODES)}, not {mode!r}")
-        try:
-            with console.status("starting") as status:
-                own = [*_texts(dataset, texts, seed), *GATE_TEXTS]
-                card = rounding.quantise(encoder, out, mode, own, lambda what: status.update(what))
-        except GateError as error:
-            raise ValueError(str(error)) from None
+        with console.status("starting") as status:
+            own = [*_texts(dataset, texts, seed), *GATE_TEXTS]
+            card = rounding.quantise(encoder, out, mode, own, lambda what: status.update(what))
     _tell(console, card.metrics)
     console.print(f"{mode}, space {card.space_version[:12]} -> {out}", soft_wrap=True, highlight=False)
     console.print(

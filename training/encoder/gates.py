@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from training.encoder.card import ExportError
 from training.encoder.release import MIN_INVARIANCE, MIN_PARITY_OF
 
 MIN_PARITY = MIN_PARITY_OF["fp32"]
@@ -37,7 +38,7 @@ GATE_TEXTS: tuple[str, ...] = (
 )
 
 
-class GateError(Exception):
+class GateError(ExportError):
     """An encoder failed a gate; the message says which and by how much."""
 
 

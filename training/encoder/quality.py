@@ -19,7 +19,7 @@ from training.ranker.words import Words
 
 # Share of the words in the hybrid, as the gateway has it where nothing else is stated.
 _WORDS_SHARE = 0.5
-_ROUNDS = 5
+_ROUNDS = 15
 _TEXTS_A_ROUND = 16
 
 
