@@ -56,8 +56,8 @@ REVEALED: dict[str, int | None] = {"0": 0, "1": 1, "3": 3, "5": 5, "10": 10, "fu
 DEPTH = 10
 MOST_SHARE = 2.0
 """Unknown items may have so many times their share of events of the first ten places."""
-BIASES = (-math.inf, -3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-"""What may be added to an unknown item's score, in standard deviations of the scores; the first shows none."""
+SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
+"""Of the first ten places, what unknown items may be let have by adding one number to all their scores."""
 _AT_ONCE = 64
 _EVERYBODY = 10**9
 
@@ -297,7 +297,7 @@ class Comparison:
         tops = find_tops(asked, scores)
         found = judge_items(asked, tops, trial.bias)
         alone = judge_items(asked, tops, -math.inf)
-        curve = [judge_items(asked, tops, one * tops.unit) for one in BIASES]
+        curve = [judge_items(asked, tops, one) for one in biases(asked, tops, SHARES)]
         lines = {key: np.array([mean_of(one, key) for one in curve]) for key in ("cold", "warm")}
         lines["share"] = np.array([share_of(one) for one in curve])
         return Run({**found, "alone": alone["warm"], "curve": Measured(lines, np.empty((0, 0), np.int64))})
@@ -341,27 +341,36 @@ def _sample(
 
 @dataclass(frozen=True)
 class Tops:
-    """Of each moment the ten best known and the ten best unknown items with their scores: (m, 20) both.
-
-    `unit` is the mean standard deviation of a moment's scores.
-    """
+    """Of each moment the ten best known and the ten best unknown items with their scores: (m, 20) both."""
 
     items: Ints
     scores: Float32
-    unit: float
 
 
 def find_tops(asked: Asked, scores: Scores) -> Tops:
     """Of rankings of the whole catalogue."""
-    items, values, spreads = [], [], []
+    items, values = [], []
     for begin in range(0, len(asked), _AT_ONCE):
         table = _table(asked, scores, range(begin, min(begin + _AT_ONCE, len(asked))), None)
-        spreads.append(np.nanstd(table, axis=1))
         first = [best(np.where(group, table, np.nan), DEPTH) for group in (~asked.unknown, asked.unknown)]
         found = np.concatenate(first, axis=1)
         items.append(found)
         values.append(np.where(found == NOTHING, -np.inf, np.take_along_axis(table, np.maximum(found, 0), 1)))
-    return Tops(np.concatenate(items), np.concatenate(values), float(np.concatenate(spreads).mean()))
+    return Tops(np.concatenate(items), np.concatenate(values))
+
+
+def biases(asked: Asked, tops: Tops, shares: Sequence[float]) -> list[float]:
+    """What must be added to unknown items' scores for each share of the first ten; none are shown for a share of 0."""
+    # The k-th unknown item is among the first ten where it is ahead of the known one that is the k-th from the end.
+    with np.errstate(invalid="ignore"):
+        needed = tops.scores[:, DEPTH - 1 :: -1].astype(np.float64) - tops.scores[:, DEPTH:]
+    needed[tops.items[:, DEPTH:] == NOTHING] = np.inf
+    order = np.argsort(needed, axis=None)
+    reached = np.cumsum(np.repeat(asked.counts, DEPTH)[order])
+    places = np.searchsorted(reached / reached[-1], shares)
+    # Just above, so that the last of them is ahead and not level.
+    ahead = [float(needed.flat[order[min(place, len(order) - 1)]]) for place in places]
+    return [one + 1e-6 * max(abs(one), 1.0) if share else -math.inf for one, share in zip(ahead, shares, strict=True)]
 
 
 def judge_items(asked: Asked, tops: Tops, bias: float) -> dict[str, Measured]:
@@ -403,16 +412,14 @@ def judge_shoppers(asked: Asked, scores: Scores, reveal: Sequence[int | None]) -
 
 
 def choose_bias(asked: Asked, tops: Tops, share: float) -> tuple[float, float]:
-    """The highest harmonic mean of cold and warm recall@10 with at most twice the unknown items' share of events in the
-    first ten, and the bias that reaches it. Where none keeps within, the one with the smallest share."""
+    """The highest harmonic mean of cold and warm recall@10 where unknown items get at most twice their share of events
+    of the first ten, and the bias that reaches it; of equals the smallest."""
+    tried = [one for one in SHARES[1:] if one <= MOST_SHARE * share] or [SHARES[1]]
     found = []
-    for bias in BIASES[1:]:
-        judged = judge_items(asked, tops, bias * tops.unit)
-        reached = harmonic(mean_of(judged, "cold"), mean_of(judged, "warm"))
-        found.append((reached, bias * tops.unit, share_of(judged)))
-    within = [one for one in found if one[2] <= MOST_SHARE * share] or [min(found, key=lambda one: one[2])]
-    value, bias, _ = max(within, key=lambda one: one[0])
-    return value, bias
+    for bias in biases(asked, tops, tried):
+        judged = judge_items(asked, tops, bias)
+        found.append((harmonic(mean_of(judged, "cold"), mean_of(judged, "warm")), bias))
+    return max(found, key=lambda one: one[0])
 
 
 def mean_of(judged: dict[str, Measured], part: str) -> float:

@@ -13,10 +13,11 @@ from tests.unit.training.ranker.logs import tastes
 from training.cli import app
 from training.coldstart.segments import Segments
 from training.evaluate.coldstart import (
-    BIASES,
+    SHARES,
     SYSTEMS,
     Comparison,
     Tops,
+    biases,
     choose_bias,
     harmonic,
     judge_items,
@@ -152,20 +153,21 @@ def test_the_bias_lets_unknown_items_in_and_is_bounded() -> None:
     )  # fmt: skip
     items = np.tile(np.concatenate([np.arange(10), 15 + np.arange(10)]), (4, 1))
     scores = np.tile(np.concatenate([5 - 0.1 * np.arange(10), 3 - 0.1 * np.arange(10)]), (4, 1)).astype(np.float32)
-    tops = Tops(items, scores, 1.0)
+    tops = Tops(items, scores)
     none = judge_items(asked, tops, -math.inf)
     assert none["all"].values["unknown"].mean() == 0
     assert none["cold"].values["recall@10"].mean() == 0
     every = judge_items(asked, tops, 100.0)
     assert every["all"].values["unknown"].mean() == 1
     assert every["warm"].values["recall@10"].mean() == 0
+    # The same number for all lets exactly so many of them in, here a tenth at a time.
+    for share, bias in zip((0.0, 0.1, 0.3, 0.8), biases(asked, tops, (0.0, 0.1, 0.3, 0.8)), strict=True):
+        assert judge_items(asked, tops, bias)["all"].values["unknown"].mean() == pytest.approx(share)
     value, bias = choose_bias(asked, tops, 0.5)
     assert value == 1
-    judged = judge_items(asked, tops, bias)
-    assert 0 < judged["all"].values["unknown"].mean() <= 1
+    assert judge_items(asked, tops, bias)["all"].values["unknown"].mean() == pytest.approx(0.1)
     # No more than twice a share of nothing: the least there is.
-    value, bias = choose_bias(asked, tops, 0.0)
-    assert bias == min(BIASES[1:])
+    assert choose_bias(asked, tops, 0.0)[1] == biases(asked, tops, SHARES[1:2])[0]
 
 
 def test_refused_by_name(tmp_path: Path) -> None:
