@@ -98,7 +98,7 @@ def compare(path: Path, kill_at: str = "") -> tuple[Comparison, list[str]]:
     return made, heard
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_it_goes_on_after_a_kill_and_leaves_a_report(tmp_path: Path) -> None:
     comparison, heard = compare(tmp_path / "runs", "items, content similarity, seed 7")
     with pytest.raises(Killed):
