@@ -1,5 +1,7 @@
 """`python -m training evaluate`: how good search, ranking and the cold start are."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +20,18 @@ app.command()(policy)
 @app.callback()
 def _group() -> None:
     """How good search, ranking and the cold start are."""
+
+
+@contextmanager
+def _runs() -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
+    """A bar on stderr: what takes a line above it, and what takes how many runs of all are done."""
+    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*bars, console=Console(stderr=True)) as progress:
+        task = progress.add_task("runs", total=None)
+        yield (
+            lambda what: progress.console.print(what, highlight=False, soft_wrap=True),
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
 
 
 @app.command("search")
@@ -116,9 +130,7 @@ def ranker(
     from training.ranker.config import RankerConfig
     from training.train_cli import refusals
 
-    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with refusals(), Progress(*bars, console=Console(stderr=True)) as progress:
-        task = progress.add_task("runs", total=None)
+    with refusals(), _runs() as (told, done):
         report = evaluate_ranker(
             dataset,
             bundle,
@@ -129,8 +141,8 @@ def ranker(
             seeds,
             trials,
             shoppers,
-            lambda what: progress.console.print(what, highlight=False, soft_wrap=True),
-            lambda done, total: progress.update(task, completed=done, total=total),
+            told,
+            done,
         )
         write_report(out, report)
     if as_json:
@@ -181,9 +193,7 @@ def coldstart(
     from training.evaluate.coldstart_report import to_json, write_report
     from training.train_cli import refusals
 
-    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with refusals(), Progress(*bars, console=Console(stderr=True)) as progress:
-        task = progress.add_task("runs", total=None)
+    with refusals(), _runs() as (told, done):
         results = evaluate_coldstart(
             data,
             bundle,
@@ -193,8 +203,8 @@ def coldstart(
             trials,
             shoppers,
             minutes,
-            lambda what: progress.console.print(what, highlight=False, soft_wrap=True),
-            lambda done, total: progress.update(task, completed=done, total=total),
+            told,
+            done,
         )
         write_report(out, results)
     if as_json:
