@@ -160,8 +160,8 @@ def ranker(
                 f"p = {gain.p_value:.4f}",
                 highlight=False,
             )
-    for objective, told in report.results[-1].calibration.items():
-        error, mean, rate = (told[kind][0] for kind in CALIBRATION)
+    for objective, head in report.results[-1].calibration.items():
+        error, mean, rate = (head[kind][0] for kind in CALIBRATION)
         console.print(f"head of {objective}: ECE {error:.4f}, mean told {mean:.4f}, met {rate:.4f}", highlight=False)
     found = f"{report.facts['shoppers_test']} shoppers; all measures, the spread between seeds and a picture -> {out}"
     console.print(found, highlight=False, soft_wrap=True)
