@@ -192,7 +192,10 @@ class Stack:
             for process in self.processes
             if process.child is not None
         }
-        (self._home / "stack.json").write_text(json.dumps(state, indent=1) + "\n")
+        # Replaced as a whole: whoever reads it while it is written finds the one before.
+        draft = self._home / "stack.json.draft"
+        draft.write_text(json.dumps(state, indent=1) + "\n")
+        draft.replace(self._home / "stack.json")
 
 
 def _tail(log: Path) -> str:
