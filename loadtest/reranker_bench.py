@@ -38,7 +38,9 @@ def run(candidates: int, layers: int, rounds: int, torch_threads: int) -> dict[s
     torch.set_num_threads(torch_threads)
     draw = random.Random(0)
     torch.manual_seed(0)
-    begun = student_of(load(default_model()), layers)
+    begun = load(default_model())
+    if layers:
+        begun = student_of(begun, layers)
     reader = Reader(CrossEncoder(begun.module.model), begun.tokenizer, _MAX_TOKENS)
     taken: dict[str, list[float]] = {"eager PyTorch": [], "reranker": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -74,12 +76,12 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, default=50)
-    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=3, help="0: all.")
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--torch-threads", type=int, default=2)
     given = parser.parse_args()
     taken = run(given.candidates, given.layers, given.rounds, given.torch_threads)
-    print(f"{given.candidates} candidates, {given.layers} layers; ms over {given.rounds} rounds, in turns")
+    print(f"{given.candidates} candidates, {given.layers or 'all'} layers; ms over {given.rounds} rounds, in turns")
     print(f"{'':16} {'p50':>7} {'p99':>7} {'eager / it':>11}")
     eager = np.array(taken["eager PyTorch"])
     for name, each in taken.items():
