@@ -142,10 +142,10 @@ def _draw(file: Path, results: Results) -> None:
             color=line.get_color(),
         )
     left.set_xticks(np.arange(len(keys)), keys)
-    left.set_xlabel("events revealed of a held-out shopper; the band is from the lowest to the highest seed")
+    left.set_xlabel("events revealed of a held-out shopper\n(band: lowest to highest seed)")
     left.set_ylabel("NDCG@10 of what came next")
     left.set_ylim(bottom=0)
-    right.set_xlabel("recall@10 of unknown items; dots are the bias chosen, one a seed")
+    right.set_xlabel("recall@10 of unknown items\n(dots: the bias chosen, one a seed)")
     right.set_ylabel("recall@10 of known items")
     right.set_xlim(left=0)
     right.set_ylim(bottom=0)
