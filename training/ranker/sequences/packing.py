@@ -27,11 +27,6 @@ class Windows:
                 ends.append(stop)
         return cls(np.array(begins, np.int64), np.array(ends, np.int64))
 
-    @property
-    def places(self) -> int:
-        """Places to learn from in all."""
-        return int((self.end - self.begin).sum())
-
     def steps(self, places: int, rng: np.random.Generator) -> list[Ints]:
         """All windows in random order, in parts of about so many places."""
         order = rng.permutation(len(self.begin))

@@ -1,6 +1,5 @@
 """Cross entropy over many items without keeping a (moments x items) tensor: forward and backward in one pass."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,9 @@ from training.ranker.log import Ints
 _TILE = 256
 
 
-@dataclass(frozen=True)
-class Left:
-    """Pairs of moment and column that are no wrong answers, ordered by moment: (pairs,) each."""
-
-    rows: Ints
-    columns: Ints
-
-
 class _LogSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, moments: Tensor, own: Tensor, table: Tensor, factor: float, left: Left) -> Tensor:
+    def forward(ctx: Any, moments: Tensor, own: Tensor, table: Tensor, factor: float, right: Ints) -> Tensor:
         # NumPy's OpenBLAS multiplies these shapes 1.5 to 2 times as fast as torch's MKL on AMD processors (measured).
         h, said, c = moments.numpy(), own.numpy(), table.numpy()
         total, of_h, of_said, of_c = 0.0, np.empty_like(h), np.empty_like(said), np.zeros_like(c)
@@ -35,8 +26,8 @@ class _LogSum(torch.autograd.Function):
             np.matmul(h[begin:end], c.T, out=p)
             largest = np.maximum(torch.from_numpy(p).amax(1).numpy(), said[begin:end])
             torch.from_numpy(p).sub_(torch.from_numpy(largest)[:, None]).exp_()
-            pairs = slice(*np.searchsorted(left.rows, [begin, end]).tolist())
-            p[left.rows[pairs] - begin, left.columns[pairs]] = 0
+            among = np.flatnonzero(right[begin:end] >= 0)
+            p[among, right[begin:end][among]] = 0
             mine = np.exp(said[begin:end] - largest)
             sums = mine + factor * torch.from_numpy(p).sum(1).numpy()
             total += float((np.log(sums) + largest).sum(dtype=np.float64))
@@ -53,12 +44,13 @@ class _LogSum(torch.autograd.Function):
         return gradients[0] * of_h, gradients[0] * of_said, gradients[0] * of_c, None, None
 
 
-def log_sum(moments: Tensor, own: Tensor, table: Tensor, factor: float, left: Left) -> Tensor:
+def log_sum(moments: Tensor, own: Tensor, table: Tensor, factor: float, right: Ints) -> Tensor:
     """Mean over moments of log(exp(own) + factor * sum of exp(moments . table)), a number.
 
-    moments (m, dim); own (m,), the logit of what is right; table (columns, dim), all others or a sample of them, each
-    of which stands for `factor` items (sampled softmax with logQ correction, Bengio and Senecal 2008, for a uniform
-    sample). The pairs of `left` are left out of the sum. All float32.
+    moments (m, dim); own (m,), the logit of what is right; table (columns, dim), all items or a sample of them, each of
+    which stands for `factor` items (sampled softmax with logQ correction, Bengio and Senecal 2008, for a uniform
+    sample); right (m,), the column that is left out of the sum for being right, -1 where the sample has it not. All
+    float32 but right.
     """
-    found: Tensor = _LogSum.apply(moments, own, table, factor, left)  # type: ignore[no-untyped-call]
+    found: Tensor = _LogSum.apply(moments, own, table, factor, right)  # type: ignore[no-untyped-call]
     return found

@@ -21,7 +21,7 @@ from training.ranker.sequences.files import Sequences
 from training.ranker.sequences.judging import measures, ranks_of
 from training.ranker.sequences.model import Facts, SequenceRanker
 from training.ranker.sequences.packing import NOTHING, Windows, pack
-from training.ranker.sequences.softmax import Left, log_sum
+from training.ranker.sequences.softmax import log_sum
 
 _WARM_UP_STEPS = 100
 _MAX_NORM = 5.0
@@ -134,7 +134,9 @@ class Training:
         else:
             columns = np.sort(rng.choice(n, config.most_items, replace=False))
             factor, others = n / config.most_items, table[torch.from_numpy(columns)]
-        return log_sum(shoppers, own, others, factor, _found(right, columns, n)) - own.mean()
+        column_of = np.full(n, NOTHING)
+        column_of[columns] = np.arange(len(columns))
+        return log_sum(shoppers, own, others, factor, column_of[right]) - own.mean()
 
     def _average(self) -> None:
         """The averaged weights follow those that learn, at first closely."""
@@ -185,15 +187,6 @@ class Training:
         self._optimiser.load_state_dict(state["optimiser"])
         self._best = state["best"]
         self._epoch, self._step, self._stale, self._spent, self._best_ndcg = state["numbers"]
-
-
-def _found(right: Ints, columns: Ints, n: int) -> Left:
-    """The right item of a place is not among its wrong ones, sampled or not."""
-    column_of = np.full(n, NOTHING)
-    column_of[columns] = np.arange(len(columns))
-    found = column_of[right]
-    rows = np.flatnonzero(found >= 0)
-    return Left(rows, found[rows])
 
 
 def choosers(sequences: Sequences, config: SequencesConfig) -> Ints:
