@@ -56,6 +56,8 @@ REVEALED: dict[str, int | None] = {"0": 0, "1": 1, "3": 3, "5": 5, "10": 10, "fu
 DEPTH = 10
 MOST_SHARE = 2.0
 """Unknown items may have so many times their share of events of the first ten places."""
+LEAST_WARM = 0.99
+"""What must be left of warm recall@10 at the gentle operating point."""
 SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
 """Of the first ten places, what unknown items may be let have by adding one number to all their scores."""
 _AT_ONCE = 64
@@ -68,11 +70,13 @@ class Trial:
 
     value: float
     bias: float
+    gentle: float
+    """The bias of the gentle operating point."""
     blend: Blend | None = None
 
     def run(self) -> Run:
         """As it is kept on disk."""
-        values = {"value": np.array([self.value]), "bias": np.array([self.bias])}
+        values = {name: np.array([getattr(self, name)]) for name in ("value", "bias", "gentle")}
         if self.blend is not None:
             values |= {"blend": np.concatenate([self.blend.weights.ravel(), self.blend.bias.ravel()]).astype(float)}
         return Run({"trial": Measured(values, np.empty((0, 0), np.int64))})
@@ -86,7 +90,7 @@ class Trial:
             numbers = values["blend"].astype(np.float32)
             size = 4 * len(NAMES)
             blend = Blend(numbers[:size].reshape(2, 2, len(NAMES)), numbers[size:].reshape(2, 2))
-        return cls(float(values["value"][0]), float(values["bias"][0]), blend)
+        return cls(*(float(values[name][0]) for name in ("value", "bias", "gentle")), blend)
 
 
 @dataclass(frozen=True)
@@ -277,9 +281,10 @@ class Comparison:
             scores = BASELINES[name][1](asked, self.given, settings, seed)
         if part == "shoppers":
             reveal = _reveal(part, len(asked), np.random.default_rng(seed))
-            return Trial(float(judge_shoppers(asked, scores, reveal).ndcg.mean()), 0.0, blend).run()
-        value, bias = choose_bias(asked, find_tops(asked, scores), share)
-        return Trial(value, bias, blend).run()
+            return Trial(float(judge_shoppers(asked, scores, reveal).ndcg.mean()), 0.0, 0.0, blend).run()
+        tops = find_tops(asked, scores)
+        value, bias = choose_bias(asked, tops, share)
+        return Trial(value, bias, choose_gentle_bias(asked, tops), blend).run()
 
     def _strategies(self, asked: Asked, settings: Settings) -> Strategies:
         given, tuning = self.given, {name: value for name, value in settings.items() if name != "whiten"}
@@ -297,10 +302,11 @@ class Comparison:
         tops = find_tops(asked, scores)
         found = judge_items(asked, tops, trial.bias)
         alone = judge_items(asked, tops, -math.inf)
+        gentle = {f"gentle {key}": one for key, one in judge_items(asked, tops, trial.gentle).items()}
         curve = [judge_items(asked, tops, one) for one in biases(asked, tops, SHARES)]
         lines = {key: np.array([mean_of(one, key) for one in curve]) for key in ("cold", "warm")}
         lines["share"] = np.array([share_of(one) for one in curve])
-        return Run({**found, "alone": alone["warm"], "curve": Measured(lines, np.empty((0, 0), np.int64))})
+        return Run({**found, **gentle, "alone": alone["warm"], "curve": Measured(lines, np.empty((0, 0), np.int64))})
 
 
 def moments_before(log: Log, validation: Moment, seed: int) -> Moment:
@@ -420,6 +426,18 @@ def choose_bias(asked: Asked, tops: Tops, share: float) -> tuple[float, float]:
         judged = judge_items(asked, tops, bias)
         found.append((harmonic(mean_of(judged, "cold"), mean_of(judged, "warm")), bias))
     return max(found, key=lambda one: one[0])
+
+
+def choose_gentle_bias(asked: Asked, tops: Tops) -> float:
+    """The bias of the highest cold recall@10 that leaves 99% of the warm recall@10 there is when no unknown item is
+    shown; that of showing none, minus infinity, where every other takes more. Of equals the smallest."""
+    least = LEAST_WARM * mean_of(judge_items(asked, tops, -math.inf), "warm")
+    found = []
+    for bias in biases(asked, tops, SHARES):
+        judged = judge_items(asked, tops, bias)
+        if mean_of(judged, "warm") >= least:
+            found.append((mean_of(judged, "cold"), bias))
+    return max(found, key=lambda one: one[0])[1]
 
 
 def mean_of(judged: dict[str, Measured], part: str) -> float:

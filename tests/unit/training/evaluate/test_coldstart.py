@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from training.evaluate.coldstart import (
     Tops,
     biases,
     choose_bias,
+    choose_gentle_bias,
     harmonic,
     judge_items,
+    mean_of,
     moments_before,
 )
 from training.evaluate.coldstart_baselines import Told
@@ -116,11 +119,13 @@ def test_it_goes_on_after_a_kill_and_leaves_a_report(tmp_path: Path) -> None:
 
     numbers = to_json(results)
     items, shoppers = numbers["items"], numbers["shoppers"]
-    assert set(items) == {*SYSTEMS, "warm_loss", "warm_loss_points", "share_of_events", "curve"}
+    assert set(items) == {*SYSTEMS, "warm_loss", "warm_loss_points", "warm_loss_test", "share_of_events", "curve"}
     assert set(shoppers) == {"0", "1", "3", "5", "10", "full"}
     souk = items["souk"]
     assert souk["harmonic"] == pytest.approx(harmonic(souk["recall@10_cold"], souk["recall@10_warm"]))
     assert items["warm_loss"] == pytest.approx(1 - souk["recall@10_warm"] / souk["recall@10_warm_alone"])
+    assert souk["gentle_recall@10_cold"] <= souk["recall@10_cold"]
+    assert items["warm_loss_test"]["mean"] == pytest.approx(items["warm_loss_points"])
     # What content tells and what the walk tells are found; popularity knows neither.
     assert souk["recall@10_cold"] > 0.3
     assert souk["harmonic"] > 1.5 * items["popularity"]["harmonic"]
@@ -166,6 +171,12 @@ def test_the_bias_lets_unknown_items_in_and_is_bounded() -> None:
     value, bias = choose_bias(asked, tops, 0.5)
     assert value == 1
     assert judge_items(asked, tops, bias)["all"].values["unknown"].mean() == pytest.approx(0.1)
+    # With the first unknown item the tenth known one goes, whom nobody wants; with the tenth the first one does.
+    gentle = choose_gentle_bias(asked, tops)
+    assert mean_of(judge_items(asked, tops, gentle), "warm") == 1
+    assert mean_of(judge_items(asked, tops, gentle), "cold") == 1
+    wanted_last = replace(asked, wanted=[np.array([one]) for one in (9, 15, 9, 15)])
+    assert choose_gentle_bias(wanted_last, tops) == -math.inf
     # No more than twice a share of nothing: the least there is.
     assert choose_bias(asked, tops, 0.0)[1] == biases(asked, tops, SHARES[1:2])[0]
 
