@@ -206,20 +206,22 @@ def _default_encoder(cache: Path, step: Callable[[str], None]) -> Any:
 def coldstart_command(
     dataset: Annotated[Path, _DATASET],
     bundle: Annotated[Path, _BUNDLE],
-    out: Annotated[Path, typer.Option(help="New directory for the topics.")],
+    out: Annotated[Path, typer.Option(help="New directory for topics and blend.")],
     topics: Annotated[int | None, typer.Option(help="How many. Default: 32 to 64 by the catalogue.", min=2)] = None,
     minutes: Annotated[float, typer.Option(help="Items that it cannot embed in that time are left out.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Of the clusters.")] = 7,
     cache: Annotated[Path, _CACHE] = Path(".souk/content"),
     quality_gate: Annotated[Path | None, _GATE] = None,
 ) -> None:
-    """Find the topics of a catalogue and the softmax that tells them from a content vector."""
+    """Find the topics of a catalogue and learn, from the end of the log, the blend that orders for the little known."""
     started = time.monotonic()
     with refusals():
         import numpy as np
 
+        from training.coldstart.learn import TooLittle, learn
         from training.coldstart.train import train_coldstart
         from training.content import Encoder
+        from training.data.canonical import open_dataset
 
         if out.exists():
             raise FileExistsError(f"{out}: exists already; name a new directory with --out")
@@ -231,8 +233,16 @@ def coldstart_command(
             order = np.random.default_rng(seed).permutation(len(items))
             items = [items[row] for row in order.tolist()]
             content = encoder.items(items, cache, _Task(progress, "content vectors"), started + 48 * minutes)
+        blend = None
+        try:
+            with console.status("blend"):
+                by_id = {item.id: item for item in items}
+                vectors = dict(zip(by_id, content, strict=True))
+                blend = learn(open_dataset(dataset), by_id, vectors, seed)
+        except TooLittle as error:
+            console.print(f"topics alone, no blend of strategies: {error}", highlight=False, soft_wrap=True)
         with console.status("topics"):
-            card = train_coldstart(items, content, encoder.manifest.space_version, out, topics, seed)
+            card = train_coldstart(items, content, encoder.manifest.space_version, out, topics, seed, blend)
     _tell_metrics(card.metrics)
     console.print("; ".join(card.manifest.labels), highlight=False)
     console.print(f"topic space {card.manifest.space_version[:12]} -> {out}", soft_wrap=True, highlight=False)

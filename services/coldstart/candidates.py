@@ -5,7 +5,8 @@ content profile and the topics, items met by the same shoppers, popular in the s
 profile, items met by the same shoppers, what is bought again; the behaviour vector, which decides, comes from the
 ranker through the gateway. SIMILAR and CART start from the items they are about. PROMOTION, CAMPAIGN and SPONSORED look
 for what HOME does: the gateway's filters, under which all of it is searched, leave what is on promotion, a campaign or
-paid for.
+paid for. Where the bundle has a blend of strategies it says whom HOME and what leans on it would show; without a ranker
+beside it nothing else is looked for.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from services.coldstart.log import Log, segments_of
 from services.coldstart.popularity import Scored
 from services.coldstart.settings import ColdstartSettings
 from services.coldstart.shelf import Newcomer, roots
+from services.domain.blended import BLEND
 from services.domain.checks import Invalid, check_count, check_id, check_vector
 from services.domain.features import LIKE, LIKED, PROFILE, TOGETHER
 from services.domain.thompson import MAX_ARMS
@@ -34,7 +36,10 @@ _LATEST = 20
 _FADE = 0.9
 _CATEGORIES = 5
 _NEW_COMPARED = 500
+# Weight of the blend where no ranker orders what is found: what the gateway adds fills places and moves none.
+_DECIDES = 1_000.0
 _STAGES = {types_pb2.STAGE_COLD: "cold", types_pb2.STAGE_WARM: "warm", types_pb2.STAGE_HOT: "hot"}
+_ABOUT_ITEMS = (types_pb2.SCENE_SIMILAR, types_pb2.SCENE_CART)
 _EXPLORING = (types_pb2.SCENE_HOME, types_pb2.SCENE_NEW_ARRIVALS)
 
 
@@ -93,12 +98,15 @@ class _Choice:
 
     def answer(self) -> coldstart_pb2.CandidatesResponse:
         """All legs, and the place kept for exploration."""
-        scene, stage = self._request.scene, self._context.stage
+        scene, stage, knowledge = self._request.scene, self._context.stage, self._knowledge
+        blended = [] if scene in _ABOUT_ITEMS else self._blended()
         self._answer.policy = f"{_STAGES[stage]}-{types_pb2.Scene.Name(scene).removeprefix('SCENE_').lower()}-v1"
         if scene == types_pb2.SCENE_SIMILAR:
             self._similar()
         elif scene == types_pb2.SCENE_CART:
             self._cart()
+        elif blended and knowledge.behaviour is None:
+            self._list(BLEND, blended, _DECIDES)
         elif scene == types_pb2.SCENE_NEW_ARRIVALS:
             self._list("new", self._new(), 1.0)
         elif stage == types_pb2.STAGE_COLD:
@@ -107,6 +115,8 @@ class _Choice:
             self._list("new", self._new(), 0.3)
         else:
             self._known(stage == types_pb2.STAGE_HOT)
+        if blended and knowledge.behaviour is not None:
+            self._list(BLEND, blended, 1.0)
         if scene in _EXPLORING:
             self._explore()
         return self._answer
@@ -139,6 +149,17 @@ class _Choice:
         self._list(TOGETHER, self._near(items) or self._crowd.met.near(self._latest_liked(), _LISTED), 1.0)
         self._like(items, 0.2)
         self._popular(0.2, 0.2)
+
+    def _blended(self) -> Scored:
+        """What the strategies of the bundle say together; of new items alone where the scene is theirs."""
+        blended = self._knowledge.blended
+        if blended is None:
+            return []
+        context, shelf = self._context, self._crowd.shelf
+        among = [one.item for one in shelf.newcomers] if self._request.scene == types_pb2.SCENE_NEW_ARRIVALS else None
+        liked = [entry.item_id for entry in context.history if entry.type in LIKED]
+        told = [f"{each.name}={value}" for each in context.attributes for value in each.values]
+        return blended.best(liked, len(context.history), told, _LISTED, among)
 
     def _popular(self, segment: float, categories: float) -> None:
         if segment:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
@@ -16,6 +16,7 @@ from services.coldstart.knowledge import Knowledge
 from services.coldstart.log import Log
 from services.coldstart.settings import ColdstartSettings
 from services.coldstart.state import States
+from services.domain.blended import Newcomer
 from services.domain.bundle import Bundle
 from services.runtime import threads
 from services.runtime.admission import Admission
@@ -26,6 +27,8 @@ from services.runtime.telemetry import log as logger
 
 _UPKEEP_SECONDS = 1.0
 _DROP_AT_ONCE = 2_000
+# New items that the blend of a generation speaks of beside those it was trained on.
+_MOST_FOLLOWED = 500
 
 T = TypeVar("T")
 
@@ -112,18 +115,29 @@ class Engine:
         self.log.close()
 
     async def _keep_up(self) -> None:
-        """Charts and newcomers follow what was told; what forgetting left to be overwritten is."""
+        """Charts, newcomers and the blend follow what was told; what forgetting left to be overwritten is."""
         loop = asyncio.get_running_loop()
         failed = ""
         while not await sleep_until_stopped(self._stopped, _UPKEEP_SECONDS):
             try:
-                await loop.run_in_executor(self._background, lambda: self.crowd.refresh(time.time()))
+                with self.generations.use("") as knowledge:
+                    await loop.run_in_executor(self._background, partial(self._refresh, knowledge))
                 await self.states.blank()
                 self.log.scrub()
             except Exception as error:
                 if str(error) != failed:  # Answers go on with what was derived before.
                     failed = str(error)
                     logger.error("upkeep failed", exc_info=error)
+
+    def _refresh(self, knowledge: Knowledge) -> None:
+        self.crowd.refresh(time.time())
+        newest = [newcomer.item for newcomer in self.crowd.shelf.newcomers[:_MOST_FOLLOWED]]
+        knowledge.follow(newest, lambda items: self._newcomers(items, knowledge.content_version))
+
+    def _newcomers(self, items: Sequence[str], space: str) -> list[Newcomer]:
+        vectors = self.log.vectors(items, space)
+        known = {item: facts for item in vectors if (facts := self.crowd.shelf.get(item)) is not None}
+        return [Newcomer(item, vectors[item], facts.brand, facts.category) for item, facts in known.items()]
 
     async def _load(self, bundle: Bundle) -> Knowledge:
         knowledge = await asyncio.to_thread(Knowledge.of, bundle)

@@ -1,10 +1,12 @@
-"""What one generation lets coldstart say: topics of content vectors, and behaviour vectors guessed from content."""
+"""What one generation lets coldstart say: topics of content vectors, behaviour vectors guessed from content, and the
+blend of strategies over its catalogue and the items that came after it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from services.domain.blended import Blended, Newcomer
 from services.domain.bundle import Bundle
 from souk.vectors import Float32
 
@@ -68,12 +70,17 @@ class Knowledge:
         content_dim: int,
         topics: Topics | None,
         behaviour: Behaviour | None,
+        blended: Blended | None = None,
     ) -> None:
         self.generation = generation
         self.content_version = content_version
         self.content_dim = content_dim
         self.topics = topics
         self.behaviour = behaviour
+        self.blended = blended
+        """Of the catalogue at the training and of the newcomers that it followed; replaced as a whole."""
+        self._trained = blended
+        self._followed: frozenset[str] = frozenset()
         self.closed: Callable[[], Awaitable[None]] | None = None
         """Told when the generation is let go."""
 
@@ -81,7 +88,17 @@ class Knowledge:
     def of(cls, bundle: Bundle) -> "Knowledge":
         """Reads what the bundle holds. Raises ValueError naming the file whose arrays do not fit the manifest."""
         encoder = bundle.manifest.encoder
-        return cls(bundle.generation, encoder.space_version, encoder.dim, _topics(bundle), _behaviour(bundle))
+        parts = _topics(bundle), _behaviour(bundle), _blended(bundle)
+        return cls(bundle.generation, encoder.space_version, encoder.dim, *parts)
+
+    def follow(self, items: Sequence[str], told: Callable[[Sequence[str]], Sequence[Newcomer]]) -> None:
+        """Has the blend speak of those of the items that the training did not know; `told` gives what is known of them,
+        nothing of one that has no vector yet. From one thread."""
+        if self._trained is None:
+            return
+        newcomers = told([item for item in items if item not in self._trained.rows])
+        if (names := frozenset(one.item for one in newcomers)) != self._followed:
+            self.blended, self._followed = self._trained.joined(newcomers), names
 
     def check(self) -> None:
         """Arrays in memory can always answer."""
@@ -103,6 +120,19 @@ def _topics(bundle: Bundle) -> Topics | None:
     if weights.shape != expected or bias.shape != expected[:1]:
         raise ValueError(f"{file}: W {weights.shape} and b {bias.shape} do not fit {expected} of the manifest")
     return Topics(manifest.space_version, manifest.labels, weights, bias)
+
+
+def _blended(bundle: Bundle) -> Blended | None:
+    manifest = bundle.manifest.coldstart
+    if manifest is None or manifest.blend is None:
+        return None
+    file = bundle.path / manifest.blend
+    read = Blended.read(file)
+    if len(read.mean) != bundle.manifest.encoder.dim:
+        raise ValueError(
+            f"{file}: mean {read.mean.shape} does not fit the {bundle.manifest.encoder.dim} of the manifest"
+        )
+    return read
 
 
 def _behaviour(bundle: Bundle) -> Behaviour | None:

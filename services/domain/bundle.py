@@ -62,12 +62,14 @@ class RankerManifest:
 
 @dataclass(frozen=True)
 class ColdstartManifest:
-    """The topic space; paths are relative to the bundle."""
+    """The topic space, and the blend of strategies where the log was enough for one; paths are relative to the
+    bundle."""
 
     space_version: str
     content_space_version: str
     labels: tuple[str, ...]
     topics: str = "coldstart/topics.npz"
+    blend: str | None = None
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ColdstartManifest":
@@ -197,6 +199,8 @@ def _named(manifest: Manifest) -> Iterator[str]:
         yield from (ranker.shopper_model, ranker.heads_model, ranker.items, ranker.projection)
     if manifest.coldstart is not None:
         yield manifest.coldstart.topics
+        if manifest.coldstart.blend is not None:
+            yield manifest.coldstart.blend
     if manifest.reranker is not None:
         yield from (manifest.reranker.model, manifest.reranker.tokenizer)
     if manifest.search is not None and manifest.search.synonyms:

@@ -17,6 +17,7 @@ from services.domain.features import FEATURES, features
 from services.ranker import closeness, diversity
 from services.ranker.exposure import Exposure
 from services.ranker.factors import factors
+from services.ranker.handover import handover
 from services.ranker.model import History, Model
 from services.ranker.objectives import Objectives
 from services.ranker.reasons import Ranked, explain
@@ -150,6 +151,7 @@ class Ranking:
         events = len(request.context.history)
         vectors, present = found.vectors[events:], found.present[events:]
 
+        own, blended = handover(request)
         factor = factors(request, self._settings.max_boost)
 
         def score(rows: Float32) -> NDArray[np.float64]:
@@ -165,7 +167,8 @@ class Ranking:
             rows = features(request.context, request.query, request.scene, candidates, affinity, now)
             probability = self.model.probabilities(rows)
             deviation = self.model.deviations(rows) if request.deviations else None
-            scores = factor * self._score(request, rows, probability)
+            # The reasons tell of the ranker's own score.
+            scores = factor * blended * self._score(request, rows, probability) ** own
         # What a unit of the ranker's own score is of the final one: the reasons tell parts of that.
         share = 1.0
         read = None

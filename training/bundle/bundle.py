@@ -8,8 +8,8 @@ from pathlib import Path
 
 from services.domain.bundle import MANIFEST, Bundle, EncoderManifest, Manifest, read_bundle, write_bundle
 from training.bundle.search import SearchPartError, read_search
+from training.coldstart.card import BLEND, TOPICS, ColdstartCard
 from training.coldstart.card import CARD as COLDSTART_CARD
-from training.coldstart.card import TOPICS, ColdstartCard
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card, ExportError
 from training.encoder.release import problems
 from training.encoder.reranker.card import CARD as RERANKER_CARD
@@ -54,7 +54,10 @@ def assemble(
             manifest = replace(manifest, ranker=named)
         if coldstart is not None:
             topics = ColdstartCard.read(coldstart / COLDSTART_CARD)
-            parts.append(_Part(coldstart, {TOPICS: topics.manifest.topics}, topics.metrics))
+            files = {TOPICS: topics.manifest.topics}
+            if topics.manifest.blend is not None:
+                files[BLEND] = topics.manifest.blend
+            parts.append(_Part(coldstart, files, topics.metrics))
             manifest = replace(manifest, coldstart=topics.manifest)
         if search is not None:
             scored, synonyms = read_search(search)

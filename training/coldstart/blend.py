@@ -1,4 +1,4 @@
-"""Blends strategies by confidence: one score for known and unknown items and for shoppers of any history.
+"""Fits the blend of strategies: one score for known and unknown items and for shoppers of any history.
 
 The blend is a softmax over the catalogue (McFadden 1974), fitted to what shoppers took next while some known items were
 made unknown: so the scores of known and unknown items are in one unit, the log-odds of being next.
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from services.domain.strategies import NAMES, Blend, confidence
 from souk.vectors import Float32
-from training.coldstart.strategies import NAMES
 from training.ranker.log import Bools, Ints
 from training.ranker.measures import best
 
@@ -19,8 +19,6 @@ _STEPS = 80
 # Before anything is learned each strategy speaks a little for an item; how far weights may go from there grows with the
 # moments learned from.
 _FIRST, _PENALTY = 0.3, 1.0
-# Events after which a history counts as half known.
-_HALF_KNOWN = 3.0
 # Instead of minus infinity.
 _NEVER = -1e9
 
@@ -39,29 +37,6 @@ class Sample:
     events: int
     counts: float = 1.0
     """How many moments this one stands for."""
-
-
-@dataclass(frozen=True)
-class Blend:
-    """score = features @ (weights[g, 0] + confidence * weights[g, 1]) + bias[g, 0] + confidence * bias[g, 1].
-
-    g is 1 for an unknown item, confidence is events / (events + 3). weights (2, 2, len(NAMES)), bias (2, 2), float32.
-    """
-
-    weights: Float32
-    bias: Float32
-
-    def scores(self, features: Float32, unknown: Bools, events: int) -> Float32:
-        """Of n items, (n,)."""
-        weights = self.weights[:, 0] + confidence(events) * self.weights[:, 1]
-        said = features @ weights.T + self.bias[:, 0] + confidence(events) * self.bias[:, 1]
-        found: Float32 = np.where(unknown, said[:, 1], said[:, 0]).astype(np.float32)
-        return found
-
-
-def confidence(events: int) -> float:
-    """How far the history speaks for itself: 0 without any event, 1/2 with three, towards 1."""
-    return events / (events + _HALF_KNOWN)
 
 
 def sample(

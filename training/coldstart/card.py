@@ -1,4 +1,4 @@
-"""The card of trained topics: what they are and how they did. Knows no torch."""
+"""The card of trained topics and blend: what they are and how they did. Knows no torch."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -8,12 +8,13 @@ from services.domain.bundle import ColdstartManifest
 from training.ranker.card import CardError, read_card
 
 TOPICS = "topics.npz"
+BLEND = "blend.npz"
 CARD = "coldstart.json"
 
 
 @dataclass(frozen=True)
 class ColdstartCard:
-    """What trained topics are and how they did; kept beside them as coldstart.json."""
+    """What trained topics and blend are and how they did; kept beside them as coldstart.json."""
 
     manifest: ColdstartManifest
     metrics: dict[str, float]

@@ -41,8 +41,9 @@ class Segments:
         ]
         return cls(tuple(number), of)
 
-    def lifts(self, log: Log, category: Ints) -> Float32:
-        """log(rate of an item in a segment / its rate among all), from the liked events of a log: (segments, items).
+    def lifts(self, log: Log, category: Ints) -> tuple[Float32, Float32]:
+        """log(rate of an item in a segment / its rate among all), from the liked events of a log: (segments, items);
+        and the same of an item of which nothing but its category is known, (segments, categories).
 
         Shrunk in two steps, as counts are few: a segment's categories towards everybody's, and its items towards what
         its categories say (empirical Bayes with a Dirichlet prior; Gelman et al. 2013, section 5). `category` (items,).
@@ -51,6 +52,7 @@ class Segments:
         overall = rates(np.bincount(log.item[log.liked], minlength=n))
         by_category = np.bincount(category, overall).astype(np.float64)
         out = np.zeros((len(self.names), n), np.float32)
+        by_kind = np.zeros((len(self.names), len(by_category)), np.float32)
         rows: list[list[int]] = [[] for _ in self.names]
         for shopper, codes in enumerate(self.of):
             for code in codes.tolist():
@@ -61,9 +63,11 @@ class Segments:
             total = float(counts.sum())
             kinds = np.bincount(category, counts, len(by_category)).astype(np.float64)
             lift = shrunk(kinds, total, by_category, _CATEGORY_PRIOR) / np.maximum(by_category, 1e-12)
+            lift[by_category == 0] = 1
+            by_kind[code] = np.log(lift * _ITEM_PRIOR / (total + _ITEM_PRIOR))
             expected = overall * lift[category]
             out[code] = np.log(shrunk(counts, total, expected, _ITEM_PRIOR) / overall)
-        return out
+        return out, by_kind
 
 
 def rates(counts: Floats | Ints) -> Floats:

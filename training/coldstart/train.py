@@ -1,8 +1,9 @@
-"""Trains the topics of a catalogue and writes them down."""
+"""Trains the topics of a catalogue and writes them down, with the blend that was learned."""
 
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from services.domain.bundle import ColdstartManifest
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
-from training.coldstart.card import CARD, TOPICS, ColdstartCard
+from training.coldstart.card import BLEND, CARD, TOPICS, ColdstartCard
+from training.coldstart.learn import Learned
 from training.coldstart.topics import agreement, cluster, how_many, labels, softmax_of
 from training.new_directory import new_directory
 
@@ -18,9 +20,15 @@ _MIN_ITEMS = 10
 
 
 def train_coldstart(
-    items: Sequence[types_pb2.Item], content: Float32, content_space: str, out: Path, topics: int | None, seed: int
+    items: Sequence[types_pb2.Item],
+    content: Float32,
+    content_space: str,
+    out: Path,
+    topics: int | None,
+    seed: int,
+    blend: Learned | None = None,
 ) -> ColdstartCard:
-    """Writes the new directory `out`: topics.npz and coldstart.json.
+    """Writes the new directory `out`: topics.npz, coldstart.json and, where there is a blend, blend.npz.
 
     `content`: normalised vectors (n, dim), zeros where the encoder cannot read an item. `topics` None: by the size of
     the catalogue. Raises FileExistsError, and ValueError where too few items can be read.
@@ -44,8 +52,14 @@ def train_coldstart(
         category = np.unique(paths, return_inverse=True)[1].astype(np.int64)
         metrics["coldstart.category_nmi"] = agreement(topic, category)
     digest = hashlib.sha256(json.dumps([content_space, names]).encode() + weights.tobytes() + bias.tobytes())
-    card = ColdstartCard(ColdstartManifest(digest.hexdigest(), content_space, names), metrics)
+    manifest = ColdstartManifest(digest.hexdigest(), content_space, names)
+    if blend is not None:
+        manifest = replace(manifest, blend=f"coldstart/{BLEND}")
+        metrics |= blend.metrics
+    card = ColdstartCard(manifest, metrics)
     with new_directory(out) as draft:
         np.savez(draft / TOPICS, W=weights, b=bias)
+        if blend is not None:
+            blend.blended.write(draft / BLEND)
         card.write(draft / CARD)
     return card

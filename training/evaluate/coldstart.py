@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from services.domain.strategies import NAMES, Blend, Strategies
 from souk.dataset import read_items
 from souk.vectors import Float32
-from training.coldstart.blend import Blend, fit_blend, sample
+from training.coldstart.blend import Sample, fit_blend, sample
 from training.coldstart.segments import Segments
-from training.coldstart.strategies import NAMES, Strategies, Tuning
+from training.coldstart.strategies import Tuning, liked_items, strategies_of
 from training.content import Encoder
 from training.data.canonical import open_dataset
 from training.evaluate.coldstart_baselines import (
@@ -61,7 +62,7 @@ LEAST_WARM = 0.99
 SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
 """Of the first ten places, what unknown items may be let have by adding one number to all their scores."""
 _AT_ONCE = 64
-_EVERYBODY = 10**9
+EVERYBODY = 10**9
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ class Trial:
             numbers = values["blend"].astype(np.float32)
             size = 4 * len(NAMES)
             blend = Blend(numbers[:size].reshape(2, 2, len(NAMES)), numbers[size:].reshape(2, 2))
-        return cls(*(float(values[name][0]) for name in ("value", "bias", "gentle")), blend)
+        value, bias, gentle = (float(values[name][0]) for name in ("value", "bias", "gentle"))
+        return cls(value, bias, gentle, blend)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def evaluate_coldstart(
     dataset = open_dataset(path)
     log = read_log(dataset, dataset.events(), seeds[0])
     by = "time" if log.has_time else "leave-one-out"
-    validation, test = split(dataset, log, by, seeds[0], _EVERYBODY)
+    validation, test = split(dataset, log, by, seeds[0], EVERYBODY)
     told("content vectors")
     encoder = Encoder.open(bundle)
     by_id = {item.id: item for item in read_items(path)}
@@ -274,7 +276,7 @@ class Comparison:
         if name == SOUK:
             strategies = self._strategies(asked, settings)
             drawn = zip(range(len(learn)), _reveal(part, len(learn), rng), strict=True)
-            samples = [_sample(self.given, strategies, learn, number, reveal, rng) for number, reveal in drawn]
+            samples = [sample_of(self.given, strategies, learn, number, reveal, rng) for number, reveal in drawn]
             blend = fit_blend([one for one in samples if one is not None])
             scores = souk_scores(self.given, strategies, asked, blend)
         else:
@@ -289,7 +291,7 @@ class Comparison:
     def _strategies(self, asked: Asked, settings: Settings) -> Strategies:
         given, tuning = self.given, {name: value for name, value in settings.items() if name != "whiten"}
         content = given.content(settings.get("whiten", True))
-        return Strategies.of(asked.known, given.facts, content, given.segments, asked.until, Tuning(**tuning))
+        return strategies_of(asked.known, given.facts, content, given.segments, asked.until, Tuning(**tuning))
 
     def _test(self, part: str, name: str, asked: Asked, settings: Settings, seed: int, trial: Trial) -> Run:
         if trial.blend is not None:
@@ -327,17 +329,18 @@ def souk_scores(given: Told, strategies: Strategies, asked: Asked, blend: Blend)
     """The strategies blended by confidence."""
 
     def scores(number: int, rows: slice) -> Float32:
-        features = strategies.features(asked.log, rows, given.segments.of[int(asked.shopper[number])])
+        features = strategies.features(liked_items(asked.log, rows), given.segments.of[int(asked.shopper[number])])
         return blend.scores(features, strategies.unknown, rows.stop - rows.start)
 
     return scores
 
 
-def _sample(
+def sample_of(
     given: Told, strategies: Strategies, asked: Asked, number: int, reveal: int | None, rng: np.random.Generator
-) -> Any:
+) -> Sample | None:
+    """One moment to learn a blend from, so many of the latest events of its history shown; as `sample`."""
     rows = asked.history(number, reveal)
-    features = strategies.features(asked.log, rows, given.segments.of[int(asked.shopper[number])])
+    features = strategies.features(liked_items(asked.log, rows), given.segments.of[int(asked.shopper[number])])
     able = asked.able.copy()
     if asked.new_only:
         able[asked.log.item[rows]] = False

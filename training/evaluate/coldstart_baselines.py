@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from services.domain.blended import compared
 from souk.vectors import Float32
 from training.coldstart.segments import Segments, rates, shrunk
 from training.evaluate.coldstart_moments import Asked
 from training.ranker.log import Floats, Ints
 from training.ranker.neighbours import latest
-from training.ranker.sequences.pipeline import whitened
+from training.ranker.sequences.pipeline import whitening
 from training.ranker.situations import Facts, popularity
 
 Settings = Mapping[str, Any]
@@ -48,12 +49,7 @@ class Told:
     def _whitened(self) -> Float32:
         content = self.facts.content
         readable = content.any(axis=1)
-        if readable.sum() < 2:
-            return content
-        vectors = whitened(content[readable])
-        out = np.zeros((len(content), vectors.shape[1]), np.float32)
-        out[readable] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return out
+        return compared(content, *whitening(content[readable])) if readable.sum() >= 2 else content
 
 
 def popularity_scores(asked: Asked, told: Told, settings: Settings, seed: int) -> Scores:

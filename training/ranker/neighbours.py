@@ -1,40 +1,14 @@
 """Items met together by the same shoppers: item-kNN (Sarwar et al. 2001), as coldstart counts its leg "together"."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from souk.vectors import Float32
+from services.domain.neighbours import Neighbours as Neighbours
+from services.domain.neighbours import latest as latest
 from training.ranker.log import Floats, Ints
 
 # As coldstart counts: pairs among so many latest items of a shopper, so many partners of an item.
 WINDOW = 24
 PARTNERS = 40
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Partners of n items: those of item i are at starts[i] to starts[i + 1]."""
-
-    starts: Ints
-    items: Ints
-    scores: Float32
-
-    def of(self, history: Ints, weights: Floats, own: float = np.nan) -> Float32:
-        """Weighted mean over a history of what each of its items says of all n items: 0 to 1, shape (n,).
-
-        An item of the history itself says `own` of itself; NaN leaves the whole history out, as the leg does.
-        """
-        n = len(self.starts) - 1
-        out = np.zeros(n, np.float32)
-        if not len(history):
-            return out
-        weights = (weights / weights.sum()).astype(np.float32)
-        for item, weight in zip(history.tolist(), weights.tolist(), strict=True):
-            part = slice(self.starts[item], self.starts[item + 1])
-            out[self.items[part]] += weight * self.scores[part]
-        out[history] += own * weights
-        return out
 
 
 def find_neighbours(group: Ints, item: Ints, n: int, partners: int = PARTNERS, window: int = WINDOW) -> Neighbours:
@@ -68,11 +42,3 @@ def strongest(item: Ints, weight: Ints | Floats, n: int, most: int) -> Ints:
     item = item[order]
     kept: Ints = order[np.arange(len(order)) - np.searchsorted(item, np.arange(n + 1))[item] < most]
     return kept
-
-
-def latest(history: Ints, keep: int, decay: float) -> tuple[Ints, Floats]:
-    """The last `keep` different items of a history, newest first, each `decay` times the weight of the one before."""
-    backwards = history[::-1]
-    _, first = np.unique(backwards, return_index=True)
-    chosen = backwards[np.sort(first)[:keep]]
-    return chosen, decay ** np.arange(len(chosen), dtype=np.float64)

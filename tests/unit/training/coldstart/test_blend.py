@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from services.domain.strategies import NAMES, Blend, confidence
 from souk.vectors import Float32
-from training.coldstart.blend import Blend, Sample, confidence, fit_blend, sample
-from training.coldstart.strategies import NAMES
+from training.coldstart.blend import Sample, fit_blend, sample
 
 TOGETHER, CARRIED, POPULARITY = (NAMES.index(name) for name in ("together", "carried", "popularity"))
 

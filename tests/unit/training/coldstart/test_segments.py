@@ -30,12 +30,15 @@ def test_lifts_are_of_items_and_their_categories() -> None:
     # The segment's shoppers like items 0 and 1 of category 1, others item 2 and 3 of category 2.
     rows = [(s, (0 if s % 2 else 1) if s < 40 else 2, PURCHASE, 1.0) for s in range(80)]
     segments = Segments(("a=b",), [np.array([0])] * 40 + [np.empty(0, np.int64)] * 40)
-    lifts = segments.lifts(log(rows, 5), np.array([1, 1, 2, 2, 1]))
+    lifts, by_category = segments.lifts(log(rows, 5), np.array([1, 1, 2, 2, 1]))
     assert lifts.shape == (1, 5)
     assert lifts[0, 0] == pytest.approx(lifts[0, 1])
     assert lifts[0, 0] > 0 > lifts[0, 2]
     # Nobody met items 3 and 4: they stand as their categories do.
     assert lifts[0, 4] > 0 > lifts[0, 3]
+    # And as any other of their category that comes later.
+    assert by_category.shape == (1, 3)
+    assert by_category[0, 1:] == pytest.approx(lifts[0, [4, 3]])
 
 
 def test_rates() -> None:

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from services.domain.strategies import NAMES, Strategies, nearest_known
 from souk.types.v1 import types_pb2
 from tests.unit.training.ranker.logs import PURCHASE, SKIP, log
 from training.coldstart.segments import Segments
-from training.coldstart.strategies import NAMES, Strategies, Tuning, nearest_known
+from training.coldstart.strategies import Tuning, liked_items, strategies_of
 from training.ranker.situations import Facts
 
 NOBODY = np.empty(0, np.int64)
@@ -21,7 +22,7 @@ def strategies() -> Strategies:
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     items = [types_pb2.Item(id=f"i{n}", brand="A" if n in (0, 5) else "B", category_path=["All"]) for n in range(7)]
     segments = Segments(("age=old",), [np.array([0])] * 4 + [NOBODY] * 2)
-    return Strategies.of(log(ROWS, 7), Facts.of(items, vectors), vectors, segments, 100 * 3600.0, Tuning(likes=2))
+    return strategies_of(log(ROWS, 7), Facts.of(items, vectors), vectors, segments, 100 * 3600.0, Tuning(likes=2))
 
 
 def column(features: np.ndarray[tuple[int, ...], np.dtype[np.float32]], name: str) -> list[float]:
@@ -33,7 +34,7 @@ def test_an_unknown_item_takes_from_those_it_is_like() -> None:
     made = strategies()
     assert made.unknown.tolist() == [False] * 5 + [True] * 2
     # After item 0 alone.
-    features = made.features(log(ROWS, 7), slice(0, 1), NOBODY)
+    features = made.features(liked_items(log(ROWS, 7), slice(0, 1)), NOBODY)
     together, carried = column(features, "together"), column(features, "carried")
     assert together[5] == 0
     assert together[1] > together[3]
@@ -46,11 +47,11 @@ def test_an_unknown_item_takes_from_those_it_is_like() -> None:
 
 def test_without_a_history_only_what_all_shoppers_and_segments_say() -> None:
     made = strategies()
-    features = made.features(log(ROWS, 7), slice(3, 3), np.array([0]))
+    features = made.features(liked_items(log(ROWS, 7), slice(3, 3)), np.array([0]))
     assert column(features, "segment")[0] > column(features, "segment")[3]
     told = {name for name in NAMES if any(column(features, name))}
     assert told == {"popularity", "demand", "segment"}
-    nobody = made.features(log(ROWS, 7), slice(3, 3), NOBODY)
+    nobody = made.features(liked_items(log(ROWS, 7), slice(3, 3)), NOBODY)
     assert column(nobody, "segment") == [0] * 7
     # An unknown item has the demand of what it is like, and no popularity of its own.
     assert column(nobody, "popularity")[5] == 0
@@ -60,8 +61,8 @@ def test_without_a_history_only_what_all_shoppers_and_segments_say() -> None:
 def test_what_was_turned_down_speaks_for_nothing() -> None:
     made = strategies()
     rows = [*ROWS[:3], (0, 3, SKIP, 80.0)]
-    plain = made.features(log(ROWS, 7), slice(0, 3), NOBODY)
-    np.testing.assert_array_equal(made.features(log(rows, 7), slice(0, 4), NOBODY), plain)
+    plain = made.features(liked_items(log(ROWS, 7), slice(0, 3)), NOBODY)
+    np.testing.assert_array_equal(made.features(liked_items(log(rows, 7), slice(0, 4)), NOBODY), plain)
 
 
 def test_nearest_known() -> None:
