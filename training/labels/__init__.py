@@ -1,0 +1,1 @@
+"""Labels for texts that nobody has labelled: seed words, a label model, a student, what to ask a person."""
