@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 BUNDLE := .souk/bundle/manifest.json
 export VENV
 
-.PHONY: help setup demo test lint protos bundle bench stack clean
+.PHONY: help setup demo test lint protos bundle bench load stack clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,7 +18,7 @@ setup: $(READY)  ## make .venv with everything for the next two
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),PIP_INDEX_URL=$(TORCH_INDEX)) $(BIN)/pip install -q torch==2.13.0
-	$(BIN)/pip install -q -c constraints.txt -e '.[serve,cpu,local,train,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[serve,cpu,local,train,load,dev]'
 	@touch $(READY)
 
 demo: setup  ## build the models, run the whole stack, show answers (ONCE=1 ends after them; DATA=a dataset)
@@ -51,6 +51,22 @@ bench: setup bundle  ## speed against named baselines of the same run (about 10 
 	$(BIN)/python -m loadtest.retriever_bench --items 100000
 	$(BIN)/python -m loadtest.ranker_bench
 	$(BIN)/python -m loadtest.reranker_bench
+
+LOAD := .souk/load
+load: setup $(LOAD)/bundle  ## a whole shop under growing load: latency, the knee, use; a report in reports/
+	$(BIN)/python -m loadtest run --dataset $(LOAD)/dataset --serve $(LOAD)/bundle --home $(LOAD)/stack
+
+$(LOAD)/dataset: | setup
+	$(BIN)/python -m training generate --items 3000 --shoppers 1500 --seed 7 --out $@
+
+$(LOAD)/ranker: | $(BUNDLE) $(LOAD)/dataset
+	$(BIN)/python -m training train ranker --dataset $(LOAD)/dataset --bundle .souk/bundle --minutes 1 --out $@
+
+$(LOAD)/interests: | $(BUNDLE) $(LOAD)/dataset
+	$(BIN)/python -m training train coldstart --dataset $(LOAD)/dataset --bundle .souk/bundle --out $@
+
+$(LOAD)/bundle: | $(LOAD)/ranker $(LOAD)/interests
+	$(BIN)/python -m training bundle --encoder .souk/bundle --ranker $(LOAD)/ranker --coldstart $(LOAD)/interests --out $@
 
 stack: setup bundle  ## run the local stack on .souk
 	@$(BIN)/python -m services
