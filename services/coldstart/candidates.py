@@ -117,7 +117,7 @@ class _Choice:
             self._known(stage == types_pb2.STAGE_HOT)
         if blended and knowledge.behaviour is not None:
             self._list(BLEND, blended, 1.0)
-        if scene in _EXPLORING:
+        if scene in _EXPLORING and self._sources.settings.explore:
             self._explore()
         return self._answer
 
@@ -173,12 +173,14 @@ class _Choice:
         new = [newcomer for newcomer in self._crowd.shelf.newcomers if newcomer.item not in seen]
         own = {root for share in self._context.categories for root in roots(share.name)[:1]}
         arms = [newcomer for newcomer in new if roots(newcomer.category)[:1] and roots(newcomer.category)[0] in own]
-        drawn = exploration.draw((arms or new)[:MAX_ARMS], self._sources.random())
+        arms = (arms or new)[:MAX_ARMS]
+        expected = exploration.expectations(arms, self._knowledge.blended, self._crowd.shelf.trials)
+        drawn = exploration.draw(arms, expected, self._sources.random())
         if drawn is not None:
             self._answer.explorations.add(
                 position=self._sources.settings.explore_position, item_id=drawn.item, propensity=drawn.propensity
             )
-            self._answer.policy += "+thompson-v1"
+            self._answer.policy += "+thompson-v2"
 
     # Vectors.
 

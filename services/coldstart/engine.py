@@ -104,7 +104,7 @@ class Engine:
             self.log.close()
             raise
         self.log.start(lambda batch: self.crowd.told(batch, self.log))
-        self.sources = Sources(self.log, self.crowd, self.settings, random.random)
+        self.sources = Sources(self.log, self.crowd, self.settings, random.Random(self.settings.explore_seed).random)
         self._opened = True
         seconds = round(time.monotonic() - began, 2)
         logger.info("log opened", sequence=self.log.head, events=self.log.counts.events, seconds=seconds)

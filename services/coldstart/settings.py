@@ -20,6 +20,12 @@ class ColdstartSettings(Settings):
     half_life_days: float = Field(30.0, gt=0, description="Age at which an event counts half.")
     new_days: float = Field(30.0, gt=0, description="How long an item is new after it was first offered.")
     explore_position: int = Field(4, ge=0, le=999, description="Place in an answer that is kept for exploration.")
+    explore: bool = Field(True, description="Whether a place is kept for new items; without, nothing is drawn.")
+    explore_seed: int | None = Field(
+        None,
+        ge=0,
+        description="Seed of the draws, so that the same requests in the same order draw the same; not given: any.",
+    )
     state_ttl: int = Field(1800, ge=1, description="Seconds that a shopper's derived state lives in Redis.")
     max_queued: int = Field(20_000, ge=1_000, description="Events and impressions that may wait to be written.")
     max_running: int = Field(32, ge=1, description="Reads that may run at once.")

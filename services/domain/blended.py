@@ -96,6 +96,15 @@ class Blended:
         )
         return replace(self, item_ids=(*self.item_ids, *(one.item for one in newcomers)), strategies=strategies)
 
+    def alike(self, item: str) -> list[tuple[str, float]]:
+        """The nearest known items in the content space and the weight of each, summing to 1; none where the item is not
+        in the blend or has no content."""
+        row, said = self.rows.get(item), self.strategies
+        if row is None:
+            return []
+        pairs = zip(said.like[row].tolist(), said.likeness[row].tolist(), strict=True)
+        return [(self.item_ids[other], weight) for other, weight in pairs if weight > 0]
+
     def best(
         self,
         liked: Sequence[str],

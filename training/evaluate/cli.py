@@ -229,3 +229,34 @@ def coldstart(
     console.print(f"all measures, the spread between seeds and a picture -> {out}", highlight=False, soft_wrap=True)
     command = f"python -m training train coldstart --dataset {data} --bundle {bundle} --out NEW"
     console.print(f"next: {command}", highlight=False, soft_wrap=True)
+
+
+@app.command("bandit")
+def bandit(
+    seeds: Annotated[int, typer.Option(help="How many generated shops.", min=1)] = 5,
+    seed: Annotated[int, typer.Option(help="The first of them.", min=0)] = 61,
+    impressions: Annotated[int, typer.Option(help="Of the place, on each shop; 100 or more.")] = 10_000,
+    out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path(".souk/evaluate/bandit"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON and nothing else.")] = False,
+) -> None:
+    """The place for new items, as served, beside epsilon-greedy, LinUCB and pure exploitation, all tuned as often."""
+    from training.evaluate.bandit import SYSTEMS, evaluate_bandit
+    from training.evaluate.bandit_report import to_json, write_report
+    from training.train_cli import refusals
+
+    chosen = list(range(seed, seed + seeds))
+    with refusals(), _runs() as (told, done):
+        results = evaluate_bandit(chosen, impressions, told, done)
+        write_report(out, results, chosen)
+    if as_json:
+        typer.echo((out / "report.json").read_text(), nl=False)
+        return
+    console = Console()
+    numbers = to_json(results, chosen)
+    lost = Table(f"{impressions:,} impressions, {seeds} shops", "regret, clicks", "until a good item is HOT", box=None)
+    for name in SYSTEMS:
+        one = numbers["systems"][name]
+        lost.add_row(name, f"{one['regret']:.0f}", f"{one['until_hot']:.0f} impressions")
+    console.print(lost)
+    console.print(f"spread between seeds and a picture -> {out}", highlight=False, soft_wrap=True)
+    console.print("next: python -m training evaluate policy, for orders and slots on a log", highlight=False)

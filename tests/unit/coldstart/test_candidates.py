@@ -109,7 +109,7 @@ def test_stages_are_told_different_things(shop: Shop) -> None:
     assert set(vectors(hot)) == {"profile"}
     assert "popular_in_categories" not in lists(hot)
     policies = [answer.policy for answer in (cold, warm, hot)]
-    assert policies == [f"{stage}-home-v1+thompson-v1" for stage in ("cold", "warm", "hot")]
+    assert policies == [f"{stage}-home-v1+thompson-v2" for stage in ("cold", "warm", "hot")]
 
 
 def test_the_cold_meet_what_is_popular_where_they_live(shop: Shop) -> None:
@@ -194,6 +194,16 @@ def test_exploration_draws_new_items_of_the_shoppers_categories(shop: Shop) -> N
     assert set(drawn) == {"Tea-0", "Tea-1"}
     assert sum(propensity.values()) == pytest.approx(1, abs=1e-6)
     assert drawn["Tea-0"] / 300 == pytest.approx(propensity["Tea-0"], abs=0.12)
+
+
+def test_exploration_is_off_by_setting_and_the_same_by_seed(shop: Shop) -> None:
+    told = context(shop, "crowd-1")
+    drawn = [[ask(shop, told, seed=seed).explorations[0].item_id for seed in range(20)] for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    shop.settings = shop.settings.model_copy(update={"explore": False})
+    answer = ask(shop, told)
+    assert not answer.explorations
+    assert "thompson" not in answer.policy
 
 
 def test_exploration_leaves_out_what_was_seen_and_learns_from_clicks(shop: Shop) -> None:

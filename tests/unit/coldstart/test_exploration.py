@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.coldstart.exploration import best_arm_odds, draw, propensities
+from services.coldstart.exploration import draw, expectations
 from services.coldstart.shelf import Newcomer
-from services.domain.thompson import MAX_ARMS
+from services.domain.thompson import MAX_ARMS, USUAL_RATE, best_rate_odds
+from services.domain.thompson import propensities as floored
+from tests.unit.domain.test_blended import blended
 
 TRIALS = st.lists(
     st.integers(0, 200).flatmap(lambda shown: st.tuples(st.just(shown), st.integers(0, shown + 3))),
@@ -18,6 +20,14 @@ TRIALS = st.lists(
     max_size=MAX_ARMS,
 )
 ARMS = [(0, 0), (10, 1), (50, 1), (150, 30), (199, 20), (3, 3)]
+
+
+def best_arm_odds(shown: list[int], clicked: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return best_rate_odds([USUAL_RATE] * len(shown), shown, clicked)
+
+
+def propensities(shown: list[int], clicked: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return floored(best_arm_odds(shown, clicked))
 
 
 def newcomer(item: str, shown: int = 0, clicked: int = 0) -> Newcomer:
@@ -29,7 +39,7 @@ def newcomer(item: str, shown: int = 0, clicked: int = 0) -> Newcomer:
 def test_propensities_are_probabilities_with_a_floor(trials: list[tuple[int, int]]) -> None:
     odds = propensities([shown for shown, _ in trials], [clicked for _, clicked in trials])
     assert odds.sum() == pytest.approx(1, abs=1e-9)
-    assert odds.min() >= 0.1 / len(trials) - 1e-12
+    assert odds.min() >= 0.02 / len(trials) - 1e-12
 
 
 def test_equal_arms_are_drawn_alike() -> None:
@@ -38,7 +48,7 @@ def test_equal_arms_are_drawn_alike() -> None:
 
 def test_odds_are_those_of_sampling_from_the_posteriors() -> None:
     shown, clicked = np.array(ARMS).T
-    samples = np.random.default_rng(1).beta(1 + clicked, 19 + shown - clicked, (200_000, len(ARMS)))
+    samples = np.random.default_rng(1).beta(2 * (3 + clicked), 2 * (57 + shown - clicked), (200_000, len(ARMS)))
     frequency = np.bincount(samples.argmax(axis=1), minlength=len(ARMS)) / len(samples)
     # Five standard errors of the frequencies, and what the grid costs.
     assert best_arm_odds(shown.tolist(), clicked.tolist()) == pytest.approx(frequency, abs=0.0057)
@@ -56,7 +66,7 @@ def test_frequencies_of_the_draws_match_the_propensities_they_log() -> None:
     told: dict[str, float] = {}
     counts: Counter[str] = Counter()
     for _ in range(draws):
-        drawn = draw(arms, random.random())
+        drawn = draw(arms, [USUAL_RATE] * len(arms), random.random())
         assert drawn is not None
         assert told.setdefault(drawn.item, drawn.propensity) == drawn.propensity
         counts[drawn.item] += 1
@@ -67,6 +77,20 @@ def test_frequencies_of_the_draws_match_the_propensities_they_log() -> None:
 
 def test_the_ends_of_the_range_draw_an_arm_and_none_draws_nothing() -> None:
     arms = [newcomer("a"), newcomer("b")]
-    first, last = draw(arms, 0.0), draw(arms, 1 - 1e-16)
+    first, last = draw(arms, [0.05, 0.05], 0.0), draw(arms, [0.05, 0.05], 1 - 1e-16)
     assert (first and first.item, last and last.item) == ("a", "b")
-    assert draw([], 0.5) is None
+    assert draw([], [], 0.5) is None
+
+
+def test_what_is_like_clicked_items_is_expected_to_be_clicked() -> None:
+    trials = {"a": (100, 30), "b": (100, 0), "c": (0, 0)}
+    arms = [newcomer("d"), newcomer("nobody knows it")]
+    # d is like b, which nobody clicked.
+    low, usual = expectations(arms, blended(), lambda item: trials.get(item, (0, 0)))
+    assert low == pytest.approx((1 + 0) / (20 + 100), rel=1e-5)
+    assert usual == USUAL_RATE
+    assert expectations(arms, None, lambda item: (0, 0)) == [USUAL_RATE] * 2
+    odds = best_rate_odds([0.2, 0.05], [0, 0], [0, 0])
+    assert odds[0] > 0.7
+    # What is seen outweighs what was expected.
+    assert best_rate_odds([0.2, 0.05], [400, 400], [4, 60])[1] > 0.99

@@ -17,7 +17,7 @@ def test_odds_by_hand() -> None:
 
 def test_every_arm_keeps_a_chance() -> None:
     chances = propensities(np.array([1.0, 0.0, 0.0, 0.0]))
-    assert chances == pytest.approx([0.925, 0.025, 0.025, 0.025])
+    assert chances == pytest.approx([0.985, 0.005, 0.005, 0.005])
 
 
 def test_a_number_picks_the_arm_in_whose_share_it_lies() -> None:
