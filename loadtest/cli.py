@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from demo.stack import Stack
+from loadtest.machine import machine
 from loadtest.plan import SHIPPED, PlanError, read_plan
 from loadtest.report import PHASE_HEADER, NoRun, Run, compare_rows, phase_rows, read_run, write_comparison, write_report
-from loadtest.run import ClientDied, Recorder, clients, machine
+from loadtest.run import ClientDied, Recorder, clients
+from loadtest.stack import serving
 from loadtest.tally import Tally
 from loadtest.traffic import read_pools
 from loadtest.watch import Watch
-from souk.dataset import DatasetError, find_table, read_events, read_items, read_judgements
-from souk.ingest import wait_for_vectors, write_events, write_items
+from souk.dataset import DatasetError, find_table, read_judgements
 from training.evaluate.metrics import by_query
 from training.new_directory import new_directory
 
@@ -63,8 +63,7 @@ def run(
         _refuse(str(error))
     with ExitStack() as opened:
         if serve:
-            stack = opened.enter_context(Stack(home, serve, int(gateway.rsplit(":", 1)[1])))
-            _fill(stack, dataset)
+            opened.enter_context(serving(serve, home, gateway, dataset, console))
         _reach(gateway)
         senders = opened.enter_context(clients(gateway, pools, chosen, seed, processes))
         try:
@@ -142,16 +141,6 @@ def compare(
         console.print(f"next: open {out}/compare.html", highlight=False)
     else:
         console.print("next: the same with --out DIRECTORY for a page with a picture", highlight=False)
-
-
-def _fill(stack: Stack, dataset: Path) -> None:
-    """Items, vectors and events into a new stack; what is there stays."""
-    with stack.client() as shop, Progress(console=console) as progress:
-        if not shop.catalogue_info().items:
-            write_items(shop, read_items(dataset), progress)
-            if find_table(dataset, "events"):
-                write_events(shop, read_events(dataset), progress)
-        wait_for_vectors(shop, progress)
 
 
 def _reach(gateway: str) -> None:

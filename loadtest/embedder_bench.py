@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
+from loadtest.bench_rows import Row, write_rows
 from services.domain.bundle import BundleError, EncoderManifest, read_bundle
 from souk.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 
@@ -93,11 +94,16 @@ async def _bench(bundle: Path, manifest: EncoderManifest, rounds: int, seconds: 
 
 def _print(rates: dict[str, list[float]], delays: dict[str, list[float]]) -> None:
     table = Table("server", "requests/s", "p50 ms", "p99 ms", "ratio", title=f"12 tokens, {IN_FLIGHT} in flight")
+    rows = []
     for name, each in rates.items():
         ratio = statistics.median(ours / theirs for ours, theirs in zip(each, rates[BASELINE], strict=True))
         p50, p99 = np.percentile(delays[name], [50, 99]) * 1e3
         table.add_row(name, f"{statistics.median(each):.0f}", f"{p50:.1f}", f"{p99:.1f}", f"{ratio:.2f}")
+        rows.append(
+            Row(f"{name}, 12 tokens, {IN_FLIGHT} in flight", statistics.median(each), "texts/s", BASELINE, ratio)
+        )
     Console().print(table)
+    Console().print(f"next: read {write_rows('embedder', rows)}", highlight=False)
 
 
 async def _round(stub: Any, next_text: Callable[[], str], seconds: float) -> list[float]:

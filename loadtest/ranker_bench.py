@@ -17,6 +17,7 @@ import grpc.aio
 import numpy as np
 import torch
 
+from loadtest.bench_rows import Row, write_rows
 from services.domain.features import FEATURES, features
 from services.ranker.model import History, Model
 from services.ranker.ranking import Ranking
@@ -222,11 +223,15 @@ def main() -> None:
     print(f"{given.candidates} candidates, history of {given.history}; ms over {given.rounds} rounds, in turns")
     # Processor time is what is left of it on a machine that others use, too.
     print(f"{'':42} {'p50':>7} {'p99':>7} {'processor':>10} {'eager / it':>11}")
+    rows = []
     for name, each in taken:
         clock, processor = np.array(each).T
         ratio = np.median(eager / clock)
         middle, worst, spent = np.median(clock), np.percentile(clock, 99), np.median(processor)
         print(f"{name:42} {middle:7.2f} {worst:7.2f} {spent:10.2f} {ratio:11.1f}")
+        what = f"{name}, {given.candidates} candidates, history of {given.history}"
+        rows.append(Row(what, float(middle), "ms", taken[0][0], float(ratio)))
+    print(f"next: read {write_rows('ranker', rows)}")
 
 
 if __name__ == "__main__":

@@ -83,10 +83,10 @@ def _pairs(one: Any, other: Any) -> list[tuple[str, float, float]]:
     found.append(("not answered, share", one["missing"], other["missing"]))
     for name in sorted(set(one["quality"]) & set(other["quality"])):
         found.append((name, one["quality"][name], other["quality"][name]))
-    for what in ("cores", "mib"):
-        sums = [sum(process[what] for process in phase.get("processes", {}).values()) for phase in (one, other)]
-        if all(sums):
-            found.append((f"{what}, all processes", sums[0], sums[1]))
+    for name in sorted(set(one.get("processes", {})) & set(other.get("processes", {}))):
+        both = [(phase, phase["processes"][name]) for phase in (one, other)]
+        found.append((f"{name}, core ms an answer", _core_ms(*both[0]), _core_ms(*both[1])))
+        found.append((f"{name}, most MiB", both[0][1]["mib"], both[1][1]["mib"]))
     return found
 
 
@@ -132,7 +132,7 @@ def _draw(file: Path, run: Run) -> None:
     top.set_zorder(rates.get_zorder() + 1)
     top.set_frame_on(False)
     top.legend(loc="upper left", fontsize="small")
-    rates.legend(loc="upper right", fontsize="small")
+    rates.legend(loc="upper center", fontsize="small")
     began = ""
     for one in seconds:
         if one["phase"] != began:
@@ -194,14 +194,22 @@ def _page(run: Run, picture: bytes) -> str:
         if phase["quality"]:
             parts.append(table(["answers", ""], [[name, f"{value:.4g}"] for name, value in phase["quality"].items()]))
         if "processes" in phase:
-            used = [[name, f"{one['cores']:.2f}", f"{one['mib']:.0f}"] for name, one in phase["processes"].items()]
-            parts.append(table(["process", "cores", "most MiB"], used))
+            used = [
+                [name, f"{one['cores']:.2f}", f"{_core_ms(phase, one):.1f}", f"{one['mib']:.0f}"]
+                for name, one in phase["processes"].items()
+            ]
+            parts.append(table(["process", "cores", "core ms an answer", "most MiB"], used))
             hits = [
                 [name, str(one["hits"]), str(one["misses"]), f"{one['ratio']:.3f}"]
                 for name, one in phase["caches"].items()
             ]
             parts.append(table(["cache, level", "hits", "misses", "hit ratio"], hits))
     return page("Load test", *parts)
+
+
+def _core_ms(phase: Any, process: Any) -> float:
+    """What an answer cost, which others on the machine change less than they change latency."""
+    return 1000 * process["cores"] / phase["throughput"] if phase["throughput"] else 0.0
 
 
 def _ms(value: float | None) -> str:

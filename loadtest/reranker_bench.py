@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from loadtest.bench_rows import Row, write_rows
 from services.domain.reranking import candidate_text
 from services.ranker.reranker import Reranker
 from souk.types.v1 import types_pb2
@@ -84,9 +85,13 @@ def main() -> None:
     print(f"{given.candidates} candidates, {given.layers or 'all'} layers; ms over {given.rounds} rounds, in turns")
     print(f"{'':16} {'p50':>7} {'p99':>7} {'eager / it':>11}")
     eager = np.array(taken["eager PyTorch"])
+    rows = []
     for name, each in taken.items():
         ratio = np.median(eager / np.array(each))
         print(f"{name:16} {np.median(each):7.2f} {np.percentile(each, 99):7.2f} {ratio:11.1f}")
+        what = f"{name}, {given.candidates} candidates, {given.layers or 'all'} layers"
+        rows.append(Row(what, float(np.median(each)), "ms", "eager PyTorch", float(ratio)))
+    print(f"next: read {write_rows('reranker', rows)}")
 
 
 def _text(draw: random.Random, words: int) -> str:

@@ -13,6 +13,7 @@ import faiss as faiss_module
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.bench_rows import Row, write_rows
 from services.retriever.columns import Columns, ColumnsView
 from services.retriever.dense import Dense, DenseView, normalised
 from services.retriever.filters import passing
@@ -65,12 +66,13 @@ def build(vectors: Float32, random: np.random.Generator, threads: int) -> tuple[
     return space.view(), table, words
 
 
-def compare(view: DenseView, table: ColumnsView, queries: Float32, k: int, random: np.random.Generator) -> None:
-    """One line a share of allowed items and a way of searching: recall against exact search, and latency."""
+def compare(view: DenseView, table: ColumnsView, queries: Float32, k: int, random: np.random.Generator) -> list[Row]:
+    """One line and row a share of allowed items and a way of searching: recall against exact search, and latency."""
     flat = faiss.IndexFlatIP(view.dim)
     flat.add(view.base.vectors)
     print(f"\nk = {k}; median / 95th percentile in ms over {len(queries)} queries, one thread")
     print(f"{'allowed':>9} {'planner':>30} {'always Flat':>24} {f'always HNSW, ef {HNSW_EFFORT}':>24}")
+    rows = []
     for share in SHARES:
         mask = random.random(table.size) < share
         mask[0] = False
@@ -92,6 +94,19 @@ def compare(view: DenseView, table: ColumnsView, queries: Float32, k: int, rando
             for hit, taken in zip(hits, times, strict=True)
         ]
         print(f"{share:>9.1%} {'+'.join(sorted(plans)):>6} {cells[0]:>22} {cells[1]:>24} {cells[2]:>24}")
+        middle, ratio = float(np.median(times[0])), float(np.median(np.array(times[1]) / np.array(times[0])))
+        rows.append(
+            Row(
+                f"{share:.1%} of {table.size} items allowed, k = {k}, p50 (recall {hits[0] / wanted:.3f})",
+                middle,
+                "ms",
+                "Flat with a selector",
+                ratio,
+                "recall >= .99, ratio >= 1",
+                bool(hits[0] >= 0.99 * wanted and ratio >= 1),
+            )
+        )
+    return rows
 
 
 def _planner(view: DenseView, table: ColumnsView, mask: Mask, k: int, plans: set[str]) -> Search:
@@ -124,8 +139,8 @@ def _always(index: Any, view: DenseView, mask: Mask, k: int, effort: int) -> Sea
     return run
 
 
-def others(table: ColumnsView, words: Lexical) -> None:
-    """What words and filters cost."""
+def others(table: ColumnsView, words: Lexical) -> list[Row]:
+    """What words and filters cost: lines and rows."""
     view = words.view()
     price = retriever_pb2.Filter(price=retriever_pb2.PriceRange(min=10, max=20))
     brand = retriever_pb2.Filter(brand=retriever_pb2.StringList(values=["B7", "b8", "b9"]))
@@ -136,6 +151,7 @@ def others(table: ColumnsView, words: Lexical) -> None:
         "three common words": lambda: view.search("red running shoe", table.shown, table, 100),
         "filter: price and brand": lambda: passing(both, table),
     }
+    rows = []
     for name, run in runs.items():
         times = []
         for _ in range(30):
@@ -143,6 +159,8 @@ def others(table: ColumnsView, words: Lexical) -> None:
             run()
             times.append((time.perf_counter() - began) * 1000)
         print(f"{name:<26} {np.median(times):7.2f} ms")
+        rows.append(Row(f"{name}, {table.size} items, p50", float(np.median(times)), "ms"))
+    return rows
 
 
 def main() -> None:
@@ -160,9 +178,9 @@ def main() -> None:
     view, table, words = build(vectors[: arguments.items], random, arguments.threads)
     del vectors
     faiss.omp_set_num_threads(1)
-    for k in (10, 100):
-        compare(view, table, queries, k, random)
-    others(table, words)
+    rows = [row for k in (10, 100) for row in compare(view, table, queries, k, random)]
+    rows += others(table, words)
+    print(f"next: read {write_rows('retriever', rows)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """A load test from its first phase to its last: client processes, the search for the knee, and what is written down."""
 
 import multiprocessing
-import os
-import platform
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -246,19 +244,3 @@ class Recorder:
             self._watch.begin()
         seconds, tally = self._senders.run(phase, tell)
         return Result(name, phase, seconds, tally, self._watch.end() if self._watch else {})
-
-
-def machine() -> dict[str, Any]:
-    """What it ran on."""
-    model = platform.processor()
-    try:
-        with open("/proc/cpuinfo") as lines:
-            model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }

@@ -1,11 +1,15 @@
 """Plans, what is drawn, the knee, and the reports."""
 
 import itertools
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from loadtest.bench_rows import Row, write_rows
+from loadtest.cli import app
 from loadtest.client import schedule
 from loadtest.plan import Phase, PlanError, read_plan
 from loadtest.report import NoRun, compare_rows, phase_rows, read_run, write_comparison, write_report
@@ -137,3 +141,18 @@ def test_other_reports_are_refused(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(NoRun, match="no phases"):
         read_run(tmp_path)
+
+
+def test_a_report_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["run", "--dataset", str(tmp_path), "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "is there already" in done.output
+
+
+def test_a_bench_keeps_its_rows_with_the_machine(tmp_path: Path) -> None:
+    file = write_rows("x", [Row("a", 2.0, "ms", "b", 0.5, "<= 1 x", True)], tmp_path / "new")
+    kept = json.loads(file.read_text())
+    assert file.name == "bench-x.json"
+    assert kept["machine"]["cores"] >= 1
+    row = {"name": "a", "value": 2.0, "unit": "ms", "baseline": "b", "ratio": 0.5, "goal": "<= 1 x", "reached": True}
+    assert kept["rows"] == [row]
