@@ -9,6 +9,7 @@ from training.data.cli import export_events, generate
 from training.data.quality.cli import quality
 from training.encoder.cli import app as encoder
 from training.evaluate.cli import app as evaluate
+from training.labels.cli import check_labels, synthesize
 from training.train_cli import app as train
 from training.tune.cli import app as tune
 
@@ -17,6 +18,8 @@ app.command()(generate)
 app.command()(export_events)
 app.command()(clean)
 app.command()(quality)
+app.command()(synthesize)
+app.command("check-labels")(check_labels)
 app.command()(bundle)
 app.add_typer(data, name="data")
 app.add_typer(encoder, name="encoder")
