@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.domain import thompson
+from services.domain.blended import BLEND
 from services.gateway import exploration
 from services.gateway.pages import Pages, PageToken, fingerprint
 from services.gateway.requests import DEFAULT_PAGE_SIZE
@@ -22,8 +23,9 @@ Listing = shop_pb2.SearchRequest | shop_pb2.SimilarRequest | shop_pb2.RecommendR
 
 _BRAND_HITS = 3
 
-# Reasons where no ranker gives any: what the legs of the retrieval stand for.
+# Reasons of what no ranker gives any for: what the legs of the retrieval stand for.
 _REASONS = {
+    BLEND: "fits what is known so far",
     "words": "holds your words",
     "meaning": "close in meaning",
     "like": "like the item",
@@ -217,12 +219,9 @@ class Listed:
         if wanted.explain:
             said = {leg.leg: leg.score[row] for leg in columns.legs if not math.isnan(leg.score[row])}
             hit.leg_scores.update(said)
-            if self.reasons:
-                hit.reasons.extend(self.reasons.get(row, ()))
-                hit.contributions.update(self.contributions.get(row, {}))
-            else:
-                known = (_REASONS.get(name.split(" ")[0]) for name in said)
-                hit.reasons.extend(dict.fromkeys(reason for reason in known if reason))
+            hit.contributions.update(self.contributions.get(row, {}))
+            known = (_REASONS.get(name.split(" ")[0]) for name in said)
+            hit.reasons.extend(self.reasons.get(row) or dict.fromkeys(reason for reason in known if reason))
         return hit
 
 

@@ -99,6 +99,14 @@ def test_reasons_travel_with_their_items() -> None:
     assert [dict(hit.contributions) for hit in hits] == [{"affinity": 0.5}, {}, {}]
 
 
+def test_what_the_ranker_gives_no_reason_for_has_that_of_who_found_it() -> None:
+    made = columns(list("ab"))
+    made.legs.add(leg="blend", score=[0.5, 1.0])
+    asked = Wanted(types_pb2.SCENE_HOME, "s", 2, None, b"fingerpr", retriever_pb2.Filter(), frozenset(), True)
+    hits = Listed(made, [0, 1], [2.0, 1.0], "ranker", {0: ["why"], 1: []}).page(asked, FIRST, out_of_stock=False)
+    assert [list(hit.reasons) for hit in hits] == [["why"], ["fits what is known so far"]]
+
+
 def test_only_new_items_below_the_place_that_something_else_found_are_drawn_by_the_ranker() -> None:
     made = columns(list("abcdefg"))
     # b stands above the place, c is old, d was found for having been drawn alone, e is believed nothing of.
