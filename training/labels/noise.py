@@ -9,6 +9,8 @@ from training.labels.student import fit_student
 from training.labels.task import Bools, Floats, Ints
 
 FOLDS = 5
+# More than the student's: it must not learn the wrong labels by heart.
+RIDGE = 0.5
 
 
 def out_of_fold(features: sparse.csr_matrix, labels: Ints, classes: int, seed: int) -> Floats:
@@ -17,7 +19,7 @@ def out_of_fold(features: sparse.csr_matrix, labels: Ints, classes: int, seed: i
     soft = np.zeros((len(labels), classes))
     for one in range(FOLDS):
         learned = np.flatnonzero(fold != one)
-        student = fit_student(features[learned], np.eye(classes)[labels[learned]])
+        student = fit_student(features[learned], np.eye(classes)[labels[learned]], ridge=RIDGE)
         soft[fold == one] = student.soft(features[fold == one])
     return soft
 
@@ -81,7 +83,7 @@ def inject(features: sparse.csr_matrix, labels: Ints, classes: int, share: float
     found = suspects(out_of_fold(features[rows], noisy, classes, seed), noisy)
 
     def loss(taught: Ints, kept: Ints) -> float:
-        student = fit_student(features[rows[kept]], np.eye(classes)[taught[kept]])
+        student = fit_student(features[rows[kept]], np.eye(classes)[taught[kept]], ridge=RIDGE)
         soft = student.soft(features[test])[np.arange(len(test)), labels[test]]
         return float(-np.log(np.maximum(soft, 1e-12)).mean())
 

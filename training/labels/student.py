@@ -8,7 +8,7 @@ from training.labels.label_model import softmax
 from training.labels.task import Floats
 
 # Of the squared weights beside the summed loss of all texts; the 1 / C of other libraries.
-RIDGE = 0.25
+RIDGE = 0.08
 
 
 def vectoriser(language: str) -> TfidfVectorizer:
@@ -42,6 +42,7 @@ def fit_student(
     features: sparse.csr_matrix,
     soft: Floats,
     weights: Floats | None = None,
+    ridge: float = RIDGE,
     rounds: int = 40,
 ) -> Student:
     """Learns `soft` (texts, classes) from features (texts, features), each text counting `weights` (texts,)."""
@@ -49,16 +50,16 @@ def fit_student(
     counted = np.ones(len(soft)) if weights is None else weights
     counted = counted / counted.sum()
     transposed = features.T.tocsr()
-    ridge = RIDGE / len(soft)
+    penalty = ridge / len(soft)
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         table = flat.reshape(size + 1, classes)
         scores = features @ table[:-1] + table[-1]
         scores -= scores.max(axis=1, keepdims=True)
         logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
-        value = -float(counted @ (soft * logs).sum(axis=1)) + ridge / 2 * float((table[:-1] ** 2).sum())
+        value = -float(counted @ (soft * logs).sum(axis=1)) + penalty / 2 * float((table[:-1] ** 2).sum())
         wrong = (np.exp(logs) - soft) * counted[:, None]
-        gradient = np.vstack([transposed @ wrong + ridge * table[:-1], wrong.sum(axis=0)])
+        gradient = np.vstack([transposed @ wrong + penalty * table[:-1], wrong.sum(axis=0)])
         return value, gradient.ravel()
 
     first = np.zeros((size + 1) * classes)
