@@ -1,0 +1,215 @@
+"""Datasets with less that is personal: pseudonymised and redacted, encrypted and decrypted, or without what is old."""
+
+import base64
+import hmac
+import json
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from souk.dataset import COLUMNS
+from training.data.canonical import Dataset, DatasetWriter, Info, open_dataset
+from training.privacy.keys import BadKey, KeyRing
+from training.privacy.pii import redact
+
+RECEIPT = "retention.json"
+_IDS = {"shopper_id": "s", "event_id": "e", "request_id": "r"}
+_TEXTS = ("query",)
+_ENCRYPTED = "enc:"
+_NONCE_BYTES = 12
+# 96 bits: two of a billion ids are given the same one with a chance below 1e-10.
+_PSEUDONYM_DIGITS = 24
+# Its owner and those of its group, nobody else.
+_MODE = 0o750
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What retention dropped: rows by table, of those before `cutoff`."""
+
+    dataset: str
+    made: str
+    days: int
+    cutoff: str
+    kept: dict[str, int]
+    dropped: dict[str, int]
+
+
+def pseudonym(key: bytes, kind: str, known: str) -> str:
+    """The same name for the same id under the same key, and none that tells the id without it (HMAC-SHA256)."""
+    return kind + hmac.digest(key, f"{kind}\0{known}".encode(), "sha256").hex()[:_PSEUDONYM_DIGITS]
+
+
+def pseudonymise(source: Path, out: Path, keys: KeyRing) -> Counter[str]:
+    """Writes a dataset whose shoppers, events and answers have new ids, the same in every table, and whose queries and
+    attributes hold nothing that `pii` finds; how much was found, by kind. Items keep their ids.
+
+    Raises DatasetError where `out` exists or `source` is none.
+    """
+    key = keys.derived(keys.first, "pseudonyms")
+    found: Counter[str] = Counter()
+
+    def change(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+        named = [
+            _mapped(frame[column], lambda value, kind=kind: pseudonym(key, kind, value))  # type: ignore[misc]
+            for column, kind in _IDS.items()
+            if column in frame.columns
+        ]
+        texts = [_each(frame[column], lambda value: redact(value, found)) for column in _TEXTS if column in frame]
+        if table == "shoppers":
+            texts.append(_attributes(frame, lambda shopper, name, value: redact(value, found)))
+        return frame.with_columns(named + texts)
+
+    _rewrite(source, out, f"pseudonymised with key {keys.first}", change)
+    return found
+
+
+def encrypt(source: Path, out: Path, keys: KeyRing) -> None:
+    """Writes a dataset with shoppers' attribute values and events' queries encrypted: AES-256-GCM (NIST SP 800-38D),
+    bound to the row and the field, so that none can be moved to another.
+
+    Raises DatasetError where `out` exists or `source` is none.
+    """
+    cipher = AESGCM(keys.derived(keys.first, "fields"))
+
+    def hide(row: str, name: str, value: str) -> str:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        hidden = cipher.encrypt(nonce, value.encode(), f"{row}\0{name}".encode())
+        return f"{_ENCRYPTED}{keys.first}:{base64.urlsafe_b64encode(nonce + hidden).decode()}"
+
+    _rewrite(source, out, f"fields encrypted with key {keys.first}", _of_fields(hide))
+
+
+def decrypt(source: Path, out: Path, keys: KeyRing) -> None:
+    """The opposite of `encrypt`; values that are not encrypted stay.
+
+    Raises BadKey where a key is missing or a value was changed or moved, DatasetError where `out` exists.
+    """
+
+    def show(row: str, name: str, value: str) -> str:
+        if not value.startswith(_ENCRYPTED):
+            return value
+        key_id, _, text = value.removeprefix(_ENCRYPTED).partition(":")
+        cipher = AESGCM(keys.derived(key_id, "fields"))
+        try:
+            raw = base64.urlsafe_b64decode(text)
+            return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], f"{row}\0{name}".encode()).decode()
+        except (InvalidTag, ValueError) as error:
+            raise BadKey(f"{name} of {row}: another key made it, or it was changed or moved") from error
+
+    _rewrite(source, out, "fields decrypted", _of_fields(show))
+
+
+def retain(source: Path, out: Path, days: int, now: datetime) -> Receipt:
+    """Writes a dataset without events and impressions older than `days` before `now`, and without the shoppers of whom
+    nothing but these was known; a receipt lies in it as retention.json.
+
+    Raises ValueError where days is below 1 or impressions have no time, NoTime where events have none, DatasetError
+    where `out` exists.
+    """
+    if days < 1:
+        raise ValueError(f"days must be at least 1, not {days}")
+    dataset = open_dataset(source)
+    dataset.require_time("retention")
+    cutoff = now - timedelta(days=days)
+    young = pl.col("time") >= cutoff
+    events, impressions = dataset.events(), dataset.impressions()
+    if impressions["time"].has_nulls():
+        raise ValueError(f"impressions of {source} have no time: retention cannot tell which are old")
+    seen = pl.concat([events.select("shopper_id", "time"), impressions.select("shopper_id", "time")])
+    gone = seen.join(seen.filter(young), on="shopper_id", how="anti")
+    kept, dropped = Counter[str](), Counter[str]()
+
+    def change(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+        left = frame
+        if table in ("events", "impressions"):
+            left = frame.filter(young)
+        elif table == "shoppers":
+            left = frame.join(gone, on="shopper_id", how="anti", maintain_order="left")
+        kept[table], dropped[table] = left.height, frame.height - left.height
+        return left
+
+    def receipt() -> Receipt:
+        return Receipt(dataset.info.name, now.isoformat(), days, cutoff.isoformat(), dict(kept), dict(dropped))
+
+    _rewrite(source, out, f"nothing before {cutoff.isoformat()}", change, receipt)
+    return receipt()
+
+
+def _rewrite(
+    source: Path,
+    out: Path,
+    note: str,
+    change: Callable[[str, pl.DataFrame], pl.DataFrame],
+    receipt: Callable[[], Receipt] | None = None,
+) -> None:
+    dataset = open_dataset(source)
+    info = dataset.info
+    told = Info(
+        info.name,
+        info.version,
+        info.origin,
+        info.licence,
+        info.generator,
+        dropped=info.dropped,
+        notes=(*info.notes, note),
+    )
+    with DatasetWriter(out, told) as writer:
+        for table in COLUMNS:
+            frame = _table(dataset, table)
+            if frame.height:
+                writer.write(table, change(table, frame).to_arrow())
+        if receipt is not None:
+            (writer.directory / RECEIPT).write_text(json.dumps(asdict(receipt()), indent=1) + "\n")
+    out.chmod(_MODE)
+
+
+def _table(dataset: Dataset, table: str) -> pl.DataFrame:
+    frame: pl.DataFrame = getattr(dataset, table)()
+    return frame
+
+
+def _of_fields(change: Callable[[str, str, str], str]) -> Callable[[str, pl.DataFrame], pl.DataFrame]:
+    def of_table(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+        if table == "shoppers":
+            return frame.with_columns(_attributes(frame, change))
+        if table == "events":
+            pairs = zip(frame["event_id"], frame["query"], strict=True)
+            queries = [None if query is None else change(event or "", "query", query) for event, query in pairs]
+            return frame.with_columns(pl.Series("query", queries, pl.String))
+        return frame
+
+    return of_table
+
+
+def _attributes(frame: pl.DataFrame, change: Callable[[str, str, str], str]) -> pl.Series:
+    """The shoppers' attributes with each value changed, of (shopper, name, value)."""
+    changed = [
+        None
+        if text is None
+        else json.dumps(
+            {name: [change(shopper, name, value) for value in values] for name, values in json.loads(text).items()},
+            ensure_ascii=False,
+        )
+        for shopper, text in zip(frame["shopper_id"], frame["attributes"], strict=True)
+    ]
+    return pl.Series("attributes", changed, pl.String)
+
+
+def _mapped(column: pl.Series, change: Callable[[str], str]) -> pl.Series:
+    """Each different value changed once."""
+    old = column.drop_nulls().unique()
+    new = pl.Series([change(value) for value in old], dtype=pl.String)
+    return column.replace_strict(old, new, default=None, return_dtype=pl.String)
+
+
+def _each(column: pl.Series, change: Callable[[str], str]) -> pl.Series:
+    """Each value changed, equal ones anew: what is counted counts rows."""
+    return pl.Series(column.name, [None if value is None else change(value) for value in column], pl.String)
