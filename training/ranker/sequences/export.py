@@ -1,7 +1,7 @@
 """What was trained as files, read back and scored as a service would: no torch on the way from files to scores."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +14,17 @@ from training.onnx_file import write_onnx
 from training.ranker.card import ITEMS, SHOPPER, read_card
 from training.ranker.export import MIN_INVARIANCE, MIN_PARITY, GateError
 from training.ranker.log import Ints
-from training.ranker.neighbours import Neighbours, latest
 from training.ranker.sequences.model import SequenceRanker
+from training.ranker.sequences.signals import NETWORK, Signals
 
 CARD = "sequences.json"
-FOLLOWS = "follows.npz"
 _GATE_HISTORIES = 48
 
 
 @dataclass(frozen=True)
-class Blend:
-    """What the table of follows adds to a score: `weight` times the mean of what the latest `keep` items say, each of
-    which counts `decay` times the one after it."""
-
-    weight: float
-    keep: int
-    decay: float
-
-
-@dataclass(frozen=True)
 class Served:
-    """A ranker as its files say: the score of an item is the product of its vector with the shopper's + the blend of
-    follows.
+    """A ranker as its files say: the score of an item is the sum of `weights` times the signals of their names, of
+    which the product of its vector with the shopper's is one.
 
     `vectors` (n, dim) float32, a row an item.
     """
@@ -43,50 +32,40 @@ class Served:
     session: onnxruntime.InferenceSession
     item_ids: list[str]
     vectors: Float32
-    follows: Neighbours
+    signals: Signals
     max_history: int
-    blend: Blend
+    weights: dict[str, float]
 
     @classmethod
     def open(cls, directory: Path) -> "Served":
         """Reads what `write` and `write_card` wrote. Raises CardError, OSError."""
         card = read_card(directory / CARD, "python -m training train ranker --sequences FILE")
-        session = _session(directory)
-        with np.load(directory / ITEMS) as items, np.load(directory / FOLLOWS) as found:
-            follows = Neighbours(found["starts"], found["items"], found["scores"])
+        with np.load(directory / ITEMS) as items:
             ids, vectors = items["ids"].tolist(), items["vectors"]
-        return cls(session, ids, vectors, follows, card["max_history"], Blend(**card["blend"]))
-
-    def shoppers(self, histories: list[Ints]) -> Float32:
-        """Vectors of shoppers by the rows of items that they met, oldest first, at least one each: (n, dim)."""
-        return _run(self.session, self.vectors, [history[-self.max_history :] for history in histories])
+        return cls(_session(directory), ids, vectors, Signals.open(directory), card["max_history"], card["weights"])
 
     def products(self, histories: list[Ints]) -> Float32:
-        """Of each shopper with each item: (n, items)."""
-        found: Float32 = self.shoppers(histories) @ self.vectors.T
+        """Of each shopper with each item, by the rows of items that they met, oldest first, at least one each:
+        (n, items)."""
+        shoppers = _run(self.session, self.vectors, [history[-self.max_history :] for history in histories])
+        found: Float32 = shoppers @ self.vectors.T
         return found
 
     def scores(self, histories: list[Ints]) -> Float32:
         """Of each shopper for each item: (n, items)."""
-        found = self.products(histories)
-        if self.blend.weight:
-            found += self.blend.weight * said(self.follows, histories, self.blend.keep, self.blend.decay)
+        found = self.products(histories) * np.float32(self.weights[NETWORK])
+        for name, values in self.signals.named(histories).items():
+            found += np.float32(self.weights.get(name, 0)) * values
         return found
 
 
-def said(table: Neighbours, histories: list[Ints], keep: int, decay: float) -> Float32:
-    """Weighted mean of what the latest `keep` items of each history say of all items, each counting `decay` times the
-    one after it: (n, items)."""
-    return np.stack([table.of(*latest(history, keep, decay), own=0.0) for history in histories])
-
-
-def write(model: SequenceRanker, item_ids: list[str], follows: Neighbours, directory: Path) -> None:
-    """Writes shopper.onnx, items.npz and follows.npz."""
+def write(model: SequenceRanker, item_ids: list[str], signals: Signals, directory: Path) -> None:
+    """Writes shopper.onnx, items.npz and signals.npz."""
     shopper = model.eval().shopper
     with torch.inference_mode():
         vectors = model.items().numpy()
     np.savez(directory / ITEMS, ids=np.array(item_ids, dtype=np.str_), vectors=vectors)
-    np.savez(directory / FOLLOWS, **asdict(follows))
+    signals.write(directory)
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     example = (torch.zeros(2, 3, vectors.shape[1]), torch.ones(2, 3) > 0)
     write_onnx(shopper, example, ("items", "mask"), ("shopper",), (sizes, sizes), directory / SHOPPER)
@@ -121,11 +100,11 @@ def _cosine(one: Float32, two: Float32) -> float:
     return float(one @ two / (np.linalg.norm(one) * np.linalg.norm(two)))
 
 
-def write_card(directory: Path, model: SequenceRanker, blend: Blend, facts: dict[str, Any]) -> None:
+def write_card(directory: Path, model: SequenceRanker, weights: dict[str, float], facts: dict[str, Any]) -> None:
     """Writes sequences.json: what the files beside it mean together, and `facts`."""
     values = {
         "max_history": len(model.shopper.place),
-        "blend": asdict(blend),
+        "weights": weights,
         **facts,
     }
     (directory / CARD).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")

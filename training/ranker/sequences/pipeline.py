@@ -9,24 +9,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from souk.vectors import Float32
 from training.new_directory import new_directory
-from training.ranker.log import Floats, Ints
+from training.ranker.log import Ints
 from training.ranker.neighbours import Neighbours, find_neighbours
+from training.ranker.sequences.blend import fit_weights
 from training.ranker.sequences.config import SequencesConfig
-from training.ranker.sequences.export import Blend, Served, prove, said, write, write_card
+from training.ranker.sequences.export import Served, prove, write, write_card
 from training.ranker.sequences.files import Sequences
 from training.ranker.sequences.follows import find_follows
 from training.ranker.sequences.graph import directions
-from training.ranker.sequences.judging import Scores, leave_out, measures, moments, ranks, ranks_of
+from training.ranker.sequences.judging import Scores, measures, ranks_of
 from training.ranker.sequences.model import Facts
+from training.ranker.sequences.signals import NETWORK, Signals, said, unit_rows
 from training.ranker.sequences.train import Epoch, Training, choosers, keep_freed_memory
 
 TABLE_TRIALS = ((20, 0.85), (20, 0.7), (20, 0.6), (10, 0.5))
 """Items of the history and the weight of each against the one after it."""
-WEIGHT_TRIALS = (0.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
-"""Of what the table of follows says, beside the model."""
 _PARTNERS = 100
 _FEWEST_ITEMS = 3
 _DIRECTIONS = 192
@@ -50,47 +51,45 @@ class Report:
         return values | about
 
 
-def facts_of(
-    item_ids: Sequence[str],
-    content: Mapping[str, Float32] | None,
-    attributes: Mapping[str, Sequence[str]] | None,
-    graph: Callable[[], Float32],
-) -> Facts:
-    """What the files tell of the items, and the graph, float32 (items, k), where they tell no content.
+def content_of(item_ids: Sequence[str], content: Mapping[str, Float32] | None) -> Float32 | None:
+    """What the texts of the items say, whitened (Su et al. 2021), so that what sets items of one shop apart counts as
+    much as what sets them apart from other shops' items: (items, k), zeros without text; None where there is none."""
+    known = [
+        row for row, item in enumerate(item_ids) if content is not None and item in content and content[item].any()
+    ]
+    if content is None or not known:
+        return None
+    whole = whitened(np.stack([content[item_ids[row]] for row in known]))
+    found = np.zeros((len(item_ids), whole.shape[1]), np.float32)
+    found[known] = whole
+    return found
 
-    Both would be one too many: what items met together teach beside what they are is learned by heart (measured).
-    Content is whitened (Su et al. 2021), so that what sets items of one shop apart counts as much as what sets them
-    apart from other shops' items. An attribute of fewer than 3 items is left out.
-    """
-    found_bags = None
-    row_of = {item: row for row, item in enumerate(item_ids)}
-    known = [item for item in item_ids if content is not None and item in content and content[item].any()]
-    if content is not None and known:
-        whole = whitened(np.stack([content[item] for item in known]))
-        vectors = np.zeros((len(item_ids), whole.shape[1]), np.float32)
-        vectors[[row_of[item] for item in known]] = whole
-    else:
-        vectors = graph()
-    if attributes is not None:
-        counts = Counter(one for item in item_ids for one in set(attributes.get(item, ())))
-        columns = {one: column for column, one in enumerate(sorted(o for o, k in counts.items() if k >= _FEWEST_ITEMS))}
-        rows: list[int] = []
-        cells: list[int] = []
-        values: list[float] = []
-        for item in item_ids:
-            own = sorted(columns[one] for one in set(attributes.get(item, ())) if one in columns)
-            rows += [row_of[item]] * len(own)
-            cells += own
-            values += [max(len(own), 1) ** -0.5] * len(own)
-        if columns:
-            found_bags = torch.sparse_coo_tensor(
-                torch.tensor([rows, cells]),
-                torch.tensor(values),
-                (len(item_ids), len(columns)),
-                dtype=torch.float32,
-                check_invariants=True,
-            ).coalesce()
-    return Facts(torch.from_numpy(vectors), found_bags)
+
+def bags_of(item_ids: Sequence[str], attributes: Mapping[str, Sequence[str]] | None) -> Tensor | None:
+    """Sparse float32 (items, attributes), rows of length 1 or empty; an attribute of fewer than 3 items is left out.
+    None where nothing is left."""
+    if attributes is None:
+        return None
+    counts = Counter(one for item in item_ids for one in set(attributes.get(item, ())))
+    columns = {one: column for column, one in enumerate(sorted(o for o, k in counts.items() if k >= _FEWEST_ITEMS))}
+    if not columns:
+        return None
+    rows: list[int] = []
+    cells: list[int] = []
+    values: list[float] = []
+    for row, item in enumerate(item_ids):
+        own = sorted(columns[one] for one in set(attributes.get(item, ())) if one in columns)
+        rows += [row] * len(own)
+        cells += own
+        values += [max(len(own), 1) ** -0.5] * len(own)
+    found: Tensor = torch.sparse_coo_tensor(
+        torch.tensor([rows, cells]),
+        torch.tensor(values),
+        (len(item_ids), len(columns)),
+        dtype=torch.float32,
+        check_invariants=True,
+    ).coalesce()
+    return found
 
 
 def whitened(vectors: Float32) -> Float32:
@@ -146,25 +145,31 @@ def fit(
     told("item-kNN")
     neighbours = find_neighbours(sequences.owner[learned], sequences.item[learned], n, _PARTNERS)
     follows = find_follows(sequences.owner[learned], sequences.item[learned], n)
-    keep, decay = best(follows)
-    counts = np.bincount(sequences.item[learned], minlength=n).astype(np.float32)
+    trial = best(follows)
+    counts = np.bincount(sequences.item[learned], minlength=n)
     baselines: dict[str, Scores] = {
-        "popularity": lambda histories: np.repeat(counts[None], len(histories), axis=0),
+        "popularity": lambda histories: np.repeat(counts[None].astype(np.float32), len(histories), axis=0),
         "item-knn": _by(neighbours, *best(neighbours)),
-        "follows": _by(follows, keep, decay),
+        "follows": _by(follows, *trial),
     }
-    facts = facts_of(sequences.item_ids, content, attributes, lambda: directions(follows, config.graph, config.seed))
+    graph = directions(follows, config.graph, config.seed)
+    texts = content_of(sequences.item_ids, content)
+    # The network learns from one of the two: what items met together teach beside what they are is learned by heart
+    # (measured). Beside it, both are signals.
+    facts = Facts(torch.from_numpy(graph if texts is None else texts), bags_of(sequences.item_ids, attributes))
+    vectors = {"graph": graph} | ({} if texts is None else {"content": unit_rows(texts)})
+    signals = Signals.of(follows, counts, vectors, trial, not masked)
     training = Training(sequences, facts, config, checkpoint, epoch_told)
     before = training.spent
     model = training.run()
     told("ONNX and its gates")
     with new_directory(out) as draft:
-        write(model, sequences.item_ids, follows, draft)
+        write(model, sequences.item_ids, signals, draft)
         proved = prove(model, draft)
-        write_card(draft, model, Blend(0.0, keep, decay), {})
-        told("weight of follows")
-        weight = best_weight(sequences, some, Served.open(draft), masked)
-        write_card(draft, model, Blend(weight, keep, decay), {})
+        write_card(draft, model, {NETWORK: 1.0}, {})
+        told("weights of the signals beside the network")
+        weights = fit_weights(sequences, some, Served.open(draft).products, signals, masked)
+        write_card(draft, model, weights, {})
         told("test")
         served = Served.open(draft)
         validation, test = judged(2, served.scores), judged(1, served.scores)
@@ -180,24 +185,13 @@ def fit(
                 "masked": masked,
                 "epochs": training.epochs,
                 "config": asdict(config),
-                "blend": asdict(served.blend),
+                "history": {"keep": trial[0], "decay": trial[1]},
+                "weights": weights,
                 **proved,
             },
         )
-        write_card(draft, model, served.blend, report.to_json())
+        write_card(draft, model, weights, report.to_json())
     return report
-
-
-def best_weight(sequences: Sequences, shoppers: Ints, served: Served, masked: bool) -> float:
-    """Which of the trials ranks the validation of the shoppers best, by NDCG@10."""
-    found: dict[float, list[Floats]] = {weight: [] for weight in WEIGHT_TRIALS}
-    for histories, wanted in moments(sequences, 2, shoppers):
-        products = served.products(histories)
-        products = leave_out(products, histories) if masked else products
-        added = said(served.follows, histories, served.blend.keep, served.blend.decay)
-        for weight in WEIGHT_TRIALS:
-            found[weight].append(ranks(products + np.float32(weight) * added, wanted))
-    return max(found, key=lambda weight: measures(np.concatenate(found[weight]))["ndcg@10"])
 
 
 def _by(table: Neighbours, keep: int, decay: float) -> Scores:

@@ -15,7 +15,7 @@ from training.ranker.sequences.export import CARD, Served, prove
 from training.ranker.sequences.files import read_sequences
 from training.ranker.sequences.judging import measures, ranks_of
 from training.ranker.sequences.model import Facts, SequenceRanker
-from training.ranker.sequences.pipeline import facts_of, fit, whitened
+from training.ranker.sequences.pipeline import bags_of, content_of, fit, whitened
 
 
 def test_the_report_is_that_of_the_files(tmp_path: Path) -> None:
@@ -36,22 +36,22 @@ def test_the_report_is_that_of_the_files(tmp_path: Path) -> None:
         fit(sequences, None, None, config, out, tmp_path / "checkpoint.pt", lambda what: None, lambda epoch: None)
 
 
-def test_facts_stand_in_the_rows_of_their_items() -> None:
+def test_what_is_known_stands_in_the_rows_of_its_items() -> None:
     content = {"b": np.array([1, 0, 2], np.float32), "c": np.array([0, 1, 1], np.float32)}
     attributes = {"a": ["red", "rare"], "b": ["red"], "c": ["red", "red"]}
-    graph = np.eye(4, dtype=np.float32)
-    facts = facts_of(["c", "x", "a", "b"], content, attributes, lambda: graph)
-    assert facts.bags is not None
-    assert facts.vectors.any(dim=1).tolist() == [True, False, False, True]
-    assert facts.bags.to_dense().tolist() == [[1], [0], [1], [1]]
+    texts = content_of(["c", "x", "a", "b"], content)
+    assert texts is not None
+    assert texts.any(axis=1).tolist() == [True, False, False, True]
+    bags = bags_of(["c", "x", "a", "b"], attributes)
+    assert bags is not None
+    assert bags.to_dense().tolist() == [[1], [0], [1], [1]]
 
 
-def test_without_content_the_graph_tells() -> None:
-    graph = np.eye(2, dtype=np.float32)
+def test_nothing_known_is_nothing() -> None:
     for content in (None, {"a": np.zeros(3, np.float32)}):
-        facts = facts_of(["a", "b"], content, None, lambda: graph)
-        assert facts.vectors.tolist() == graph.tolist()
-        assert facts.bags is None
+        assert content_of(["a", "b"], content) is None
+    for attributes in (None, {"a": ["rare"]}):
+        assert bags_of(["a", "b"], attributes) is None
 
 
 def test_whitened_vectors_spread_alike_in_all_directions() -> None:
