@@ -20,6 +20,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _runs_of_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps the runs of tests, and of the commands that they start, out of the developer's own."""
+    os.environ["SOUK_RUNS"] = str(tmp_path_factory.mktemp("runs"))
+
+
 class OwnRedis:
     """A Redis-protocol server (Valkey) on a free loopback port that a test may kill, revive and stall."""
 

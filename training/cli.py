@@ -11,6 +11,7 @@ from training.encoder.cli import app as encoder
 from training.evaluate.cli import app as evaluate
 from training.labels.cli import check_labels, synthesize
 from training.privacy.cli import app as privacy
+from training.runs.cli import app as runs
 from training.train_cli import app as train
 from training.tune.cli import app as tune
 
@@ -28,3 +29,4 @@ app.add_typer(train, name="train")
 app.add_typer(tune, name="tune")
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(privacy, name="privacy")
+app.add_typer(runs, name="runs")

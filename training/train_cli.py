@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from training.runs.registry import record
 
 app = typer.Typer(help="Models of a shop's log.", no_args_is_help=True)
 console = Console()
@@ -117,6 +120,7 @@ def _train_on_log(
             fitted.trained, fitted.heads, log.item_ids, encoder.manifest.space_version, fitted.metrics, out
         )
     shutil.rmtree(checkpoints)
+    record("train ranker", [dataset, bundle, config], asdict(settings), card.metrics, out)
     _tell_metrics(card.metrics)
     console.print(
         f"{len(fitted.trained.known):,} items known, behaviour space {card.manifest.space_version[:12]}, "
@@ -172,6 +176,7 @@ def _train_on_sequences(
             lambda one: epochs.epoch(one, settings.epochs),
         )
     shutil.rmtree(checkpoint.parent)
+    record("train ranker --sequences", [sequences, items, attributes], asdict(settings), report.test, out)
     if as_json:
         print(json.dumps(report.to_json()))
         return
@@ -243,6 +248,8 @@ def coldstart_command(
             console.print(f"topics alone, no blend of strategies: {error}", highlight=False, soft_wrap=True)
         with console.status("topics"):
             card = train_coldstart(items, content, encoder.manifest.space_version, out, topics, seed, blend)
+        settings = {"topics": len(card.manifest.labels), "seed": seed, "minutes": minutes}
+        record("train coldstart", [dataset, bundle], settings, card.metrics, out)
     _tell_metrics(card.metrics)
     console.print("; ".join(card.manifest.labels), highlight=False)
     console.print(f"topic space {card.manifest.space_version[:12]} -> {out}", soft_wrap=True, highlight=False)

@@ -38,7 +38,7 @@ def distil(
     from training.encoder.pairs import read_pairs
     from training.encoder.reranker.groups import Groups
     from training.encoder.reranker.margins import triples_of
-    from training.encoder.running import finish, quiet_console, train
+    from training.encoder.running import finish, keep_run, quiet_console, train
     from training.train_cli import read_items, refusals
 
     with refusals(), processes() as device:
@@ -85,6 +85,7 @@ def distil(
         facts = {"command": "distil", "settings": asdict(settings), "teacher": model.name, "before": ended.before}
         following = f"python -m training encoder export --model {out} --out {out}-onnx"
         finish(out, ended, lambda metrics: save(pupil, out, {**facts, "metrics": metrics}), console, following)
+        keep_run("distil", [dataset, model, pairs, student, reranker], settings, ended, out)
 
 
 def _tell(progress: Progress, bar: TaskID, done: int, total: int) -> None:

@@ -30,7 +30,7 @@ def finetune(
     from training.encoder.loop import processes
     from training.encoder.model import load, save
     from training.encoder.pairs import judged_pairs, read_pairs
-    from training.encoder.running import finish, quiet_console, train
+    from training.encoder.running import finish, keep_run, quiet_console, train
     from training.encoder.shops import Shop
     from training.encoder.synonyms import read_synonyms
     from training.train_cli import refusals
@@ -75,3 +75,4 @@ def finetune(
             console,
             following,
         )
+        keep_run("finetune", [*dataset, *(pairs or ()), model, synonyms], settings, ended, out)

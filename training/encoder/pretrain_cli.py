@@ -54,7 +54,7 @@ def pretrain(
     from training.encoder.loop import processes
     from training.encoder.model import load, save
     from training.encoder.pretrain import Pretrain, PretrainConfig, from_scratch
-    from training.encoder.running import finish, quiet_console, train
+    from training.encoder.running import finish, keep_run, quiet_console, train
     from training.encoder.wordpiece import read_tokenizer
     from training.train_cli import refusals
 
@@ -78,6 +78,7 @@ def pretrain(
             console,
             f"python -m training encoder finetune --dataset DATASET --pairs PAIRS --model {out} --out NEW_MODEL",
         )
+        keep_run("pretrain", [*(dataset or ()), *(texts or ()), model, scratch], settings, ended, out)
 
 
 def synonyms(

@@ -1,7 +1,8 @@
 """A training on the command line: its progress, its checkpoints beside the output, what it found."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from training.encoder.config import TrainConfig
 from training.encoder.loop import Ended, Evaluated, Loop, Task, rank
+from training.runs.registry import record
 
 
 def train(task: Task, config: TrainConfig, out: Path, console: Console) -> Ended:
@@ -65,6 +67,12 @@ def finish(out: Path, ended: Ended, save: Callable[[dict[str, float]], Any], con
     console.print(f"{kept} -> {out}", soft_wrap=True, highlight=False)
     console.print(f"curves: tensorboard --logdir {_board(out)}", soft_wrap=True, highlight=False)
     console.print(f"next: {following}", soft_wrap=True, highlight=False)
+
+
+def keep_run(command: str, data: Iterable[Path | None], config: TrainConfig, ended: Ended, out: Path) -> None:
+    """Keeps what ended among the runs (by the first process alone); `data`: what was read, None for what was not."""
+    if not rank():
+        record(f"encoder {command}", data, asdict(config), ended.best.metrics, out)
 
 
 def quiet_console() -> Console:

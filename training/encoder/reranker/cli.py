@@ -29,7 +29,7 @@ def reranker(
     from training.encoder.reranker.groups import Groups
     from training.encoder.reranker.model import CrossEncoder, Reader
     from training.encoder.reranker.train import LearnToRead, RerankerConfig
-    from training.encoder.running import finish, quiet_console, train
+    from training.encoder.running import finish, keep_run, quiet_console, train
     from training.train_cli import read_items, refusals
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -49,3 +49,4 @@ def reranker(
         ended = train(LearnToRead(reader, groups, settings), settings, out, console)
         following = f"python -m training bundle --encoder ENCODER --reranker {out} --out NEW_BUNDLE"
         finish(out, ended, lambda metrics: export_reranker(reader, settings.weight, metrics, out), console, following)
+        keep_run("reranker", [dataset, model, pairs], settings, ended, out)

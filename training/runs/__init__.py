@@ -1,0 +1,1 @@
+"""What was trained here, from what and how well: one JSON file a run."""
