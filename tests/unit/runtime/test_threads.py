@@ -1,6 +1,8 @@
 """The container's limit counts, not the machine's processors."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,26 @@ def test_cgroup_1(tmp_path: Path) -> None:
 
 def test_no_container(tmp_path: Path) -> None:
     assert cpu_limit(tmp_path) == len(os.sched_getaffinity(0))
+
+
+# A small product every 10 ms, as a request brings it: the share of the time that the process computes, all its threads.
+_NOW_AND_THEN = """
+import time
+import services.runtime
+import numpy as np
+a = np.random.default_rng(1).standard_normal((200, 200)).astype(np.float32)
+a @ a
+wall, processor = time.monotonic(), time.process_time()
+for _ in range(60):
+    a @ a
+    time.sleep(0.01)
+print((time.process_time() - processor) / (time.monotonic() - wall))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a library's second thread needs a second processor")
+def test_threads_of_libraries_sleep_between_requests() -> None:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_THREAD_TIMEOUT")
+    own = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run([sys.executable, "-c", _NOW_AND_THEN], env=own, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.5
