@@ -28,8 +28,8 @@ from training.evaluate.coldstart_moments import Asked, fold_of, items_asked
 from training.evaluate.ranker import split
 from training.evaluate.ranking import Moment, rows_before
 from training.ranker.log import Bools, Log, read_log
-from training.ranker.sequences.pipeline import whitening
 from training.ranker.situations import Facts
+from training.whitening import whitening
 
 MOST_ITEMS = 20_000
 """Those that most events speak for: a request of coldstart compares all of them."""

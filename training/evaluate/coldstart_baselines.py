@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from services.domain.blended import compared
+from services.domain.neighbours import latest
 from souk.vectors import Float32
 from training.coldstart.segments import Segments, rates, shrunk
 from training.evaluate.coldstart_moments import Asked
 from training.ranker.log import Floats, Ints
-from training.ranker.neighbours import latest
-from training.ranker.sequences.pipeline import whitening
 from training.ranker.situations import Facts, popularity
+from training.whitening import whitening
 
 Settings = Mapping[str, Any]
 Scores = Callable[[int, slice], Float32]

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from services.domain.neighbours import latest
 from souk.vectors import Float32
 from training.evaluate.coldstart_baselines import Scores, Settings, Told
 from training.evaluate.coldstart_moments import Asked
 from training.ranker.log import Bools, Ints, Log
-from training.ranker.neighbours import latest
 
 DROPOUTNET_TRIALS: tuple[Settings, ...] = (
     {"dropout": 0.5, "hidden": 128},

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from services.domain.neighbours import Neighbours, latest
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from training.ranker.examples import Examples, session_examples
 from training.ranker.log import Bools, Ints, Log
 from training.ranker.measures import Measured, auc, measure
-from training.ranker.neighbours import Neighbours, find_neighbours, latest
+from training.ranker.neighbours import find_neighbours
 from training.ranker.pipeline import Fitted, Shop, make_teller, shopper_vectors
 from training.ranker.situations import popularity
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from services.domain.neighbours import Neighbours as Neighbours
-from services.domain.neighbours import latest as latest
+from services.domain.neighbours import Neighbours
 from training.ranker.log import Floats, Ints
 
 # As coldstart counts: pairs among so many latest items of a shopper, so many partners of an item.

@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from services.domain.features import LIKED, TURNED_DOWN, Known, category_share, lately, split_category
+from services.domain.neighbours import Neighbours, latest
 from services.domain.offers import promoted
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from training.ranker.log import Bools, Floats, Ints, Log
-from training.ranker.neighbours import Neighbours, latest
 
 # As coldstart keeps a context.
 _HISTORY = 256

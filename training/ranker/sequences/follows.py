@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from services.domain.neighbours import Neighbours
 from training.ranker.log import Ints
-from training.ranker.neighbours import Neighbours, strongest
+from training.ranker.neighbours import strongest
 
 _WINDOW = 20
 _PARTNERS = 100

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from services.domain.neighbours import Neighbours
 from souk.vectors import Float32
-from training.ranker.neighbours import Neighbours
 
 # Passes of the randomised decomposition, with which it finds what the exact one does (measured: no difference in rank).
 _PASSES = 6

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from services.domain.neighbours import Neighbours
 from souk.vectors import Float32
 from training.new_directory import new_directory
 from training.ranker.log import Ints
-from training.ranker.neighbours import Neighbours, find_neighbours
+from training.ranker.neighbours import find_neighbours
 from training.ranker.sequences.blend import fit_weights
 from training.ranker.sequences.config import SequencesConfig
 from training.ranker.sequences.export import Served, prove, write, write_card
@@ -25,13 +26,12 @@ from training.ranker.sequences.judging import Scores, measures, ranks_of
 from training.ranker.sequences.model import Facts
 from training.ranker.sequences.signals import NETWORK, Signals, said, unit_rows
 from training.ranker.sequences.train import Epoch, Training, choosers, keep_freed_memory
+from training.whitening import whitened
 
 TABLE_TRIALS = ((20, 0.85), (20, 0.7), (20, 0.6), (10, 0.5))
 """Items of the history and the weight of each against the one after it."""
 _PARTNERS = 100
 _FEWEST_ITEMS = 3
-_DIRECTIONS = 192
-_SMALLEST_VARIANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -90,24 +90,6 @@ def bags_of(item_ids: Sequence[str], attributes: Mapping[str, Sequence[str]] | N
         check_invariants=True,
     ).coalesce()
     return found
-
-
-def whitened(vectors: Float32) -> Float32:
-    """Vectors (n, dim) with mean 0 in their 192 widest directions, each of the same spread, of mean square length 1."""
-    mean, directions = whitening(vectors)
-    found: Float32 = ((vectors - mean) @ directions).astype(np.float32)
-    return found
-
-
-def whitening(vectors: Float32) -> tuple[Float32, Float32]:
-    """The mean (dim,) to take away and the directions (dim, up to 192) to multiply with, which whiten vectors."""
-    mean = vectors.astype(np.float64).mean(axis=0)
-    centred = vectors - mean
-    values, directions = np.linalg.eigh(centred.T @ centred / len(centred))
-    widest = np.argsort(-values)[:_DIRECTIONS]
-    scaled = directions[:, widest] / np.sqrt(np.maximum(values[widest], 0) + _SMALLEST_VARIANCE)
-    length = np.sqrt(((centred @ scaled) ** 2).sum(axis=1).mean())
-    return mean.astype(np.float32), (scaled / max(length, 1e-12)).astype(np.float32)
 
 
 def fit(

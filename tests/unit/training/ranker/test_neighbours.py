@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from training.ranker.neighbours import find_neighbours, latest
+from services.domain.neighbours import latest
+from training.ranker.neighbours import find_neighbours
 
 
 def test_against_a_naive_count() -> None:

@@ -15,7 +15,7 @@ from training.ranker.sequences.export import CARD, Served, prove
 from training.ranker.sequences.files import read_sequences
 from training.ranker.sequences.judging import measures, ranks_of
 from training.ranker.sequences.model import Facts, SequenceRanker
-from training.ranker.sequences.pipeline import bags_of, content_of, fit, whitened
+from training.ranker.sequences.pipeline import bags_of, content_of, fit
 
 
 def test_the_report_is_that_of_the_files(tmp_path: Path) -> None:
@@ -52,10 +52,3 @@ def test_nothing_known_is_nothing() -> None:
         assert content_of(["a", "b"], content) is None
     for attributes in (None, {"a": ["rare"]}):
         assert bags_of(["a", "b"], attributes) is None
-
-
-def test_whitened_vectors_spread_alike_in_all_directions() -> None:
-    rng = np.random.default_rng(1)
-    narrow = rng.standard_normal((500, 4)) @ np.diag([3, 2, 1, 0.5]) + 5
-    out = whitened(narrow.astype(np.float32))
-    np.testing.assert_allclose(out.T @ out / len(out), np.eye(4) / 4, atol=0.01)

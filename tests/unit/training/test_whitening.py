@@ -1,0 +1,12 @@
+"""Whitened vectors spread alike in all directions."""
+
+import numpy as np
+
+from training.whitening import whitened
+
+
+def test_whitened_vectors_spread_alike_in_all_directions() -> None:
+    rng = np.random.default_rng(1)
+    narrow = rng.standard_normal((500, 4)) @ np.diag([3, 2, 1, 0.5]) + 5
+    out = whitened(narrow.astype(np.float32))
+    np.testing.assert_allclose(out.T @ out / len(out), np.eye(4) / 4, atol=0.01)
