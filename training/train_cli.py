@@ -61,10 +61,13 @@ def ranker_command(
         if (dataset is None) == (sequences is None):
             raise ValueError("give exactly one of --dataset and --sequences")
         if sequences is not None:
-            log_only = {"--bundle": bundle, "--config": config, "--minutes": minutes, "--quality-gate": quality_gate}
+            log_only = {"--config": config, "--minutes": minutes, "--quality-gate": quality_gate}
             if given := [name for name, value in log_only.items() if value is not None]:
                 raise ValueError(f"{', '.join(given)}: goes with --dataset, not with --sequences")
-            return _train_on_sequences(sequences, items, attributes, out, 7 if seed is None else seed, cache, as_json)
+            if bundle is not None and items is None:
+                raise ValueError("--bundle: goes with --items, whose texts its encoder reads")
+            number = 7 if seed is None else seed
+            return _train_on_sequences(sequences, items, attributes, bundle, out, number, cache, as_json)
         sequences_only = {"--items": items, "--attributes": attributes, "--json": as_json or None}
         if given := [name for name, value in sequences_only.items() if value is not None]:
             raise ValueError(f"{', '.join(given)}: goes with --sequences, not with --dataset")
@@ -132,11 +135,20 @@ def _train_on_log(
 
 
 def _train_on_sequences(
-    sequences: Path, items: Path | None, attributes: Path | None, out: Path, seed: int, cache: Path, as_json: bool
+    sequences: Path,
+    items: Path | None,
+    attributes: Path | None,
+    bundle: Path | None,
+    out: Path,
+    seed: int,
+    cache: Path,
+    as_json: bool,
 ) -> None:
+    from training.content import Encoder
     from training.ranker.sequences import files
     from training.ranker.sequences.config import fitted
     from training.ranker.sequences.pipeline import fit
+    from training.ranker.sequences.texts import Texts
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     started = time.monotonic()
@@ -158,16 +170,18 @@ def _train_on_sequences(
             progress.console.print(f"{time.monotonic() - started:5.0f} s  {what}", highlight=False)
 
         step(f"{read.shoppers:,} shoppers, {len(read.item_ids):,} items, {len(read.item):,} events")
-        content = None
+        texts = None
         if items is not None:
             met = {item: table[item] for item in read.item_ids if item in table}
             step(f"{len(met):,} of the items are in {items}")
-            vectors = _default_encoder(cache, step).items(list(met.values()), cache, _Task(progress, "content vectors"))
+            encoder = _default_encoder(cache, step) if bundle is None else Encoder.open(bundle)
+            vectors = encoder.items(list(met.values()), cache, _Task(progress, "content vectors"))
             content = dict(zip(met, vectors, strict=True))
+            texts = Texts.of(read.item_ids, content, encoder.manifest.space_version)
         epochs = _Task(progress, "epochs")
         report = fit(
             read,
-            content,
+            texts,
             known or None,
             settings,
             out,
@@ -188,8 +202,8 @@ def _train_on_sequences(
     console.print(shown)
     console.print(f"{report.seconds:.0f} s -> {out}", soft_wrap=True, highlight=False)
     console.print(
-        "next: the same with other seeds; a ranker that a shop serves comes from its log: "
-        "python -m training train ranker --dataset DATASET --bundle BUNDLE --out NEW",
+        f"next: python -m training bundle --encoder ENCODER --ranker {out} --out NEW, and `python -m services --bundle "
+        "NEW` serves it; a log with times and kinds of events says more: train ranker --dataset DATASET",
         soft_wrap=True,
         highlight=False,
     )

@@ -8,15 +8,9 @@ _DIRECTIONS = 192
 _SMALLEST_VARIANCE = 1e-4
 
 
-def whitened(vectors: Float32) -> Float32:
-    """Vectors (n, dim) with mean 0 in their 192 widest directions, each of the same spread, of mean square length 1."""
-    mean, directions = whitening(vectors)
-    found: Float32 = ((vectors - mean) @ directions).astype(np.float32)
-    return found
-
-
 def whitening(vectors: Float32) -> tuple[Float32, Float32]:
-    """The mean (dim,) to take away and the directions (dim, up to 192) to multiply with, which whiten vectors."""
+    """The mean (dim,) to take away and the directions (dim, up to 192) to multiply with, after which vectors (n, dim)
+    have mean 0 in their 192 widest directions, each of the same spread, and mean square length 1."""
     mean = vectors.astype(np.float64).mean(axis=0)
     centred = vectors - mean
     values, directions = np.linalg.eigh(centred.T @ centred / len(centred))

@@ -30,7 +30,8 @@ class Topics:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The behaviour space: learned vectors of items known to the training, and a projection of content for others."""
+    """The behaviour space: learned vectors of items known to the training, and a projection of content for others,
+    which is all zeros where the training knew no content."""
 
     version: str
     rows: dict[str, int]
@@ -144,11 +145,13 @@ def _behaviour(bundle: Bundle) -> Behaviour | None:
         ids, vectors = arrays["ids"], arrays["vectors"].astype(np.float32)
     if vectors.shape != (len(ids), manifest.dim):
         raise ValueError(f"{file}: vectors {vectors.shape} do not fit {len(ids)} ids of {manifest.dim} numbers")
-    file = bundle.path / manifest.projection
-    with np.load(file, allow_pickle=False) as arrays:
-        weights, bias = arrays["W"].astype(np.float32), arrays["b"].astype(np.float32)
     expected = (bundle.manifest.encoder.dim, manifest.dim)
-    if weights.shape != expected or bias.shape != expected[1:]:
-        raise ValueError(f"{file}: W {weights.shape} and b {bias.shape} do not fit {expected} of the manifest")
+    weights, bias = np.zeros(expected, np.float32), np.zeros(expected[1:], np.float32)
+    if manifest.projection is not None:
+        file = bundle.path / manifest.projection
+        with np.load(file, allow_pickle=False) as arrays:
+            weights, bias = arrays["W"].astype(np.float32), arrays["b"].astype(np.float32)
+        if weights.shape != expected or bias.shape != expected[1:]:
+            raise ValueError(f"{file}: W {weights.shape} and b {bias.shape} do not fit {expected} of the manifest")
     rows = {str(item_id): row for row, item_id in enumerate(ids.tolist())}
     return Behaviour(manifest.space_version, rows, vectors, weights, bias)

@@ -37,20 +37,29 @@ class RankerManifest:
     """The ranker and its behaviour space; paths are relative to the bundle.
 
     `features` names the columns that the heads read, in order; `objectives` the probabilities they give, in order;
-    `scene_weights` says for each scene (without SCENE_) what each objective counts.
+    `scene_weights` says for each scene (without SCENE_) what each objective counts. One that was learned without
+    content has no content space and no projection. `signals` are those of services.domain.signals, where heads read
+    them.
     """
 
     dim: int
     max_history: int
     space_version: str
-    content_space_version: str
+    content_space_version: str | None
     features: tuple[str, ...]
     scene_weights: dict[str, tuple[float, ...]]
     objectives: tuple[str, ...] = ("click", "cart", "purchase")
     shopper_model: str = "ranker/shopper.onnx"
     heads_model: str = "ranker/heads.onnx"
     items: str = "ranker/items.npz"
-    projection: str = "ranker/projection.npz"
+    projection: str | None = "ranker/projection.npz"
+    signals: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that it names."""
+        optional = (name for name in (self.projection, self.signals) if name is not None)
+        return (self.shopper_model, self.heads_model, self.items, *optional)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RankerManifest":
@@ -186,17 +195,17 @@ def _check(path: Path, manifest: Manifest, files: dict[str, Any]) -> None:
             raise BundleError(f"{path / name}: not there, though the manifest names it")
     content = manifest.encoder.space_version
     for name, part in (("ranker", manifest.ranker), ("coldstart", manifest.coldstart)):
-        if part is not None and part.content_space_version != content:
+        if part is not None and part.content_space_version not in (None, content):
             raise BundleError(
-                f"{path}: the {name} was trained on content space {part.content_space_version[:12]}, "
+                f"{path}: the {name} was trained on content space {str(part.content_space_version)[:12]}, "
                 f"the encoder makes {content[:12]}: train it again with this encoder"
             )
 
 
 def _named(manifest: Manifest) -> Iterator[str]:
     yield from (manifest.encoder.model, manifest.encoder.tokenizer)
-    if (ranker := manifest.ranker) is not None:
-        yield from (ranker.shopper_model, ranker.heads_model, ranker.items, ranker.projection)
+    if manifest.ranker is not None:
+        yield from manifest.ranker.files
     if manifest.coldstart is not None:
         yield manifest.coldstart.topics
         if manifest.coldstart.blend is not None:

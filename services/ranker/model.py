@@ -1,4 +1,4 @@
-"""The two networks of a bundle: a shopper's events -> a vector, features -> probabilities."""
+"""The two networks of a bundle, a shopper's events -> a vector and features -> probabilities, and its signals."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from services.domain.ages import gap_buckets
 from services.domain.bundle import RankerManifest
-from services.domain.features import FEATURES
+from services.domain.features import FEATURES, LIKED
+from services.domain.signals import SIGNALS
+from services.ranker.signals import ItemSignals
 from services.runtime.onnx import Session, SessionLost
 from souk.coldstart.v1 import coldstart_pb2
 from souk.vectors import Float32
@@ -60,35 +62,48 @@ class Model:
     """
 
     def __init__(self, bundle: Path, manifest: RankerManifest, provider: str) -> None:
-        if unknown := [name for name in manifest.features if name not in FEATURES]:
+        self.signals = None if manifest.signals is None else ItemSignals.open(bundle, manifest.items, manifest.signals)
+        self.columns = FEATURES if self.signals is None else (*FEATURES, *SIGNALS)
+        """What the columns of `probabilities` are."""
+        if unknown := [name for name in manifest.features if name not in self.columns]:
             raise ValueError(f"features: {', '.join(unknown)} are not known to this version of Souk")
         self.dim = manifest.dim
         self.max_history = manifest.max_history
         self.provider = provider
         self._objectives = len(manifest.objectives)
-        self._columns = np.array([FEATURES.index(name) for name in manifest.features], np.int64)
+        self._columns = np.array([self.columns.index(name) for name in manifest.features], np.int64)
         self._shopper = Session(bundle / manifest.shopper_model, provider)
         self._heads = Session(bundle / manifest.heads_model, provider)
+        if missing := {"items", "mask"} - self._shopper.inputs:
+            raise ValueError(f"{manifest.shopper_model}: the shopper's network has no input {', '.join(missing)}")
         self._lost: SessionLost | None = None
         self._probe()
         self._linear = self._read_linear()
 
+    def history(
+        self, entries: list[coldstart_pb2.HistoryEntry], vectors: Float32, present: NDArray[np.bool_], now: float
+    ) -> History:
+        """As History.of; a network that is not told what an event was reads those that speak for their items."""
+        if "types" not in self._shopper.inputs:
+            present = present & np.array([entry.type in LIKED for entry in entries], np.bool_)
+        return History.of(entries, vectors, present, self.max_history, now)
+
     def shopper(self, history: History) -> Float32:
-        """The shopper's vector, of length 1: (dim,). The history holds at least one event."""
+        """The shopper's vector: (dim,). The history holds at least one event."""
         inputs: dict[str, NDArray[Any]] = {
             "items": history.items[None],
             "types": history.types[None],
             "gaps": history.gaps[None],
             "mask": np.ones((1, len(history)), np.bool_),
         }
-        vector = self._run(self._shopper, "shopper", inputs)
+        vector = self._run(self._shopper, "shopper", self._read(inputs))
         if vector.shape != (1, self.dim):
             raise RuntimeError(f"shopper: the model gave {vector.shape} for one shopper of {self.dim} dimensions")
         alone: Float32 = vector[0]
         return alone
 
     def probabilities(self, features: Float32) -> Float32:
-        """Of each objective, for features (n, len(FEATURES)): (n, objectives), each row from its own features alone."""
+        """Of each objective, for features (n, len(columns)): (n, objectives), each row from its own features alone."""
         probability = self._run(self._heads, "probability", {"features": features.take(self._columns, axis=1)})
         if probability.shape != (len(features), self._objectives):
             raise RuntimeError(f"probability: the model gave {probability.shape} for {len(features)} candidates")
@@ -97,15 +112,15 @@ class Model:
         return probability
 
     def deviations(self, features: Float32) -> Float32 | None:
-        """Standard deviation of the log-odds of each objective, for features (n, len(FEATURES)): (n, objectives), each
+        """Standard deviation of the log-odds of each objective, for features (n, len(columns)): (n, objectives), each
         row from its own features alone. None where the heads do not say."""
         if _DEVIATION not in self._heads.outputs:
             return None
         return self._run(self._heads, _DEVIATION, {"features": features.take(self._columns, axis=1)})
 
     def parts(self, features: Float32) -> Float32 | None:
-        """What each of len(FEATURES) features, and last a bias, adds to the log-odds of each objective, for features
-        (n, len(FEATURES)): (n, len(FEATURES) + 1, objectives), which sum to the log-odds of `probabilities`. None where
+        """What each of the features, and last a bias, adds to the log-odds of each objective, for features
+        (n, len(columns)): (n, len(columns) + 1, objectives), which sum to the log-odds of `probabilities`. None where
         the heads do not say, or are not linear in their features."""
         if self._linear is None:
             return None
@@ -117,6 +132,10 @@ class Model:
         """Raises when a network no longer answers anything."""
         if self._lost is not None:
             raise self._lost
+
+    def _read(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Those inputs that the shopper's network has."""
+        return {name: value for name, value in inputs.items() if name in self._shopper.inputs}
 
     def _run(self, session: Session, output: str, inputs: dict[str, NDArray[Any]]) -> Float32:
         try:
@@ -131,14 +150,14 @@ class Model:
         return value
 
     def _read_linear(self) -> Float32 | None:
-        """Weights and, last, bias: (len(FEATURES) + 1, objectives), read off the log-odds of unit vectors."""
+        """Weights and, last, bias: (len(columns) + 1, objectives), read off the log-odds of unit vectors."""
         if _LOG_ODDS not in self._heads.outputs:
             return None
         n = len(self._columns)
         some = np.random.default_rng(1).random((1, n), np.float32)
         rows = np.concatenate((np.zeros((1, n), np.float32), np.eye(n, dtype=np.float32), some))
         (found,) = self._heads.run([_LOG_ODDS], {"features": rows})
-        linear = np.zeros((len(FEATURES) + 1, self._objectives), np.float32)
+        linear = np.zeros((len(self.columns) + 1, self._objectives), np.float32)
         linear[-1] = found[0]
         linear[self._columns] = found[1:-1] - found[0]
         straight = some @ linear[self._columns] + linear[-1]
@@ -154,7 +173,7 @@ class Model:
             "gaps": zeros,
             "mask": np.ones((1, 3), np.bool_),
         }
-        (vector,) = self._shopper.run(["shopper"], inputs)
+        (vector,) = self._shopper.run(["shopper"], self._read(inputs))
         if vector.shape != (1, self.dim):
             raise RuntimeError(f"shopper: the model gave {vector.shape} for one shopper of {self.dim} dimensions")
         rows = np.random.default_rng(0).random((_WARM_UP_ROWS, len(self._columns)), np.float32)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from services.domain.bundle import RankerManifest
 from services.domain.checks import Invalid
-from services.domain.features import FEATURES, features
+from services.domain.features import features
 from services.ranker import closeness, diversity
 from services.ranker.exposure import Exposure
 from services.ranker.factors import factors
@@ -86,7 +86,7 @@ class Ranking:
         if not entries:
             raise Invalid("context.history", "is empty: nobody's vector; search by popularity instead")
         found = await self._vectors.get([entry.item_id for entry in entries], [ANY] * len(entries))
-        history = History.of(entries, found.vectors, found.present, self.model.max_history, time.time())
+        history = self.model.history(entries, found.vectors, found.present, time.time())
         if not len(history):
             if found.unreachable:
                 raise Unavailable("the vectors of the history cannot be had: the retriever does not answer")
@@ -116,9 +116,8 @@ class Ranking:
                 [entry.item_id for entry in entries] + list(candidates.id),
                 [ANY] * len(entries) + list(candidates.revision),
             )
-        history = History.of(
-            entries, found.vectors[: len(entries)], found.present[: len(entries)], self.model.max_history, now
-        )
+        n = len(entries)
+        history = self.model.history(entries, found.vectors[:n], found.present[:n], now)
         key, remembered = self._remembered(history)
         response, shopper = await self._compute(
             lambda: self._rank(request, found, history, remembered, now, clock, until)
@@ -165,6 +164,9 @@ class Ranking:
                 # Row by row: a product of matrices may round a row differently in another company.
                 affinity[present] = (vectors[present].astype(np.float64) * shopper).sum(axis=1)
             rows = features(request.context, request.query, request.scene, candidates, affinity, now)
+            if self.model.signals is not None:
+                told = self.model.signals.of(request.context.history, candidates.id)
+                rows = np.concatenate([rows, told], axis=1)
             probability = self.model.probabilities(rows)
             deviation = self.model.deviations(rows) if request.deviations else None
             # The reasons tell of the ranker's own score.
@@ -203,7 +205,7 @@ class Ranking:
         return response, shopper
 
     def _features(self, rows: Float32, scene: int) -> list[ranker_pb2.FeatureColumn]:
-        """What each feature adds to the ranked items, given their features (n, len(FEATURES))."""
+        """What each feature adds to the ranked items, given their features (n, len(model.columns))."""
         parts = self.model.parts(rows)
         if parts is None:
             return []
@@ -212,7 +214,7 @@ class Ranking:
             ranker_pb2.FeatureColumn(
                 feature=name, log_odds=parts[:, at].ravel().tolist(), scene_log_odds=means[:, at].tolist()
             )
-            for at, name in enumerate((*FEATURES, "bias"))
+            for at, name in enumerate((*self.model.columns, "bias"))
             if parts[:, at].any()
         ]
 

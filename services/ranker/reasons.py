@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from services.domain.features import FEATURES, LIKE, LIKED, MEANING, PROFILE, TOGETHER, WORDS, split_category
 from services.domain.offers import PROMOTION
+from services.domain.signals import SIGNALS
 from services.domain.words import analyse
 from souk.ranker.v1 import ranker_pb2
 from souk.types.v1 import types_pb2
@@ -31,9 +32,15 @@ _RESPECTS: dict[str, tuple[str, ...]] = {
     "category_share": ("category_share",),
     PROMOTION: (PROMOTION,),
     "history": ("in_history", *(name for name in FEATURES if name.startswith("history_"))),
+    "follows": ("follows", "follows_root", "two_steps_root", "precedes"),
+    "graph": ("graph_nearest", "graph_newest", "graph_mean"),
+    "content": ("content_nearest", "content_newest", "content_mean"),
+    "met_often": ("met_often",),
+    "met_lately": ("met_lately",),
 }
 _BOOST = "boost"
-_COLUMNS = {respect: [FEATURES.index(name) for name in names] for respect, names in _RESPECTS.items()}
+_NAMES = (*FEATURES, *SIGNALS)
+_COLUMNS = {respect: [_NAMES.index(name) for name in names] for respect, names in _RESPECTS.items()}
 
 _NEAR = {
     types_pb2.EVENT_TYPE_VIEW: "near what you viewed",
@@ -49,7 +56,7 @@ _AGAIN = {
 }
 
 Score = Callable[[Float32], NDArray[np.float64]]
-"""Features (n, len(FEATURES)) -> scores (n,)."""
+"""Features (n, features), those of FEATURES first, then SIGNALS where the bundle has these -> scores (n,)."""
 
 
 class Ranked:
@@ -100,13 +107,14 @@ def explain(
     """Up to four reasons for each of the rows, strongest first; in PROMOTION the promotion is always among them.
 
     A contribution is the score less the score of the same candidate with the features of one respect at their mean
-    over all n candidates (at 0 for one alone): features (n, len(FEATURES)). Of a boost it is the score less the score
+    over all n candidates (at 0 for one alone), features as in Score. Of a boost it is the score less the score
     without. `factor` (n,) is what `score` is multiplied by.
     """
     usual = features.mean(axis=0) if len(features) > 1 else np.zeros_like(features[0])
     own = features[list(rows)]
-    without = np.repeat(own[:, None], len(_COLUMNS), axis=1)
-    for at, columns in enumerate(_COLUMNS.values()):
+    respects = {respect: columns for respect, columns in _COLUMNS.items() if columns[0] < features.shape[1]}
+    without = np.repeat(own[:, None], len(respects), axis=1)
+    for at, columns in enumerate(respects.values()):
         without[:, at, columns] = usual[columns]
     times = factor[list(rows)]
     scores = times * score(own)
@@ -118,8 +126,8 @@ def explain(
     for at, row in enumerate(rows):
         parts = {
             respect: value
-            for respect, value in zip(_COLUMNS, contributions[at].tolist(), strict=True)
-            if own[at, _COLUMNS[respect][0]] > 0
+            for respect, value in zip(respects, contributions[at].tolist(), strict=True)
+            if own[at, respects[respect][0]] > 0
         }
         if scene != types_pb2.SCENE_SPONSORED:
             parts[_BOOST] = float(scores[at] * (1 - 1 / times[at]))
@@ -159,8 +167,14 @@ def _words_of(respect: str, row: int, ranked: Ranked) -> tuple[str, str]:
             return "often bought together with what is in the cart", ""
         case "together":
             return "often met together with what you met", ""
-        case "popularity":
+        case "popularity" | "met_often":
             return "popular", ""
+        case "follows":
+            return "often comes next after what you met", ""
+        case "graph":
+            return "often met in the company of what you met", ""
+        case "content":
+            return "like what you met", ""
         case "recency":
             return "new", ""
         case "price_closeness":

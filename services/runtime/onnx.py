@@ -44,6 +44,7 @@ class Session:
         if (running := self._session.get_providers()[0]) != provider:
             raise ProviderError(f"provider {provider} could not be started, {running} was; see what it lacks")
         self.provider = provider
+        self.inputs = frozenset(given.name for given in self._session.get_inputs())
         self.outputs = frozenset(output.name for output in self._session.get_outputs())
 
     def run(self, outputs: Sequence[str], inputs: dict[str, NDArray[Any]]) -> list[NDArray[np.float32]]:

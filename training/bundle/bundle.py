@@ -18,7 +18,7 @@ from training.encoder.reranker.card import TOKENIZER as RERANKER_TOKENIZER
 from training.encoder.reranker.card import RerankerCard, RerankerError
 from training.new_directory import new_directory
 from training.ranker.card import CARD as RANKER_CARD
-from training.ranker.card import HEADS, ITEMS, PROJECTION, SHOPPER, CardError, RankerCard
+from training.ranker.card import CardError, RankerCard
 
 
 class AssembleError(Exception):
@@ -47,11 +47,10 @@ def assemble(
     try:
         if ranker is not None:
             card = RankerCard.read(ranker / RANKER_CARD)
-            named = card.manifest
-            files = {SHOPPER: named.shopper_model, HEADS: named.heads_model}
-            files |= {ITEMS: named.items, PROJECTION: named.projection}
+            # In both directories a file has the same name.
+            files = {Path(name).name: name for name in card.manifest.files}
             parts.append(_Part(ranker, files, card.metrics))
-            manifest = replace(manifest, ranker=named)
+            manifest = replace(manifest, ranker=card.manifest)
         if coldstart is not None:
             topics = ColdstartCard.read(coldstart / COLDSTART_CARD)
             files = {TOPICS: topics.manifest.topics}
@@ -73,9 +72,9 @@ def assemble(
         raise AssembleError(str(error)) from None
     for path, trained in ((ranker, manifest.ranker), (coldstart, manifest.coldstart)):
         content = manifest.encoder.space_version
-        if trained is not None and trained.content_space_version != content:
+        if trained is not None and trained.content_space_version not in (None, content):
             raise AssembleError(
-                f"{path}: trained on content space {trained.content_space_version[:12]}, "
+                f"{path}: trained on content space {str(trained.content_space_version)[:12]}, "
                 f"but the encoder makes {content[:12]}: train it again with --bundle {encoder}"
             )
     manifest = replace(manifest, metrics={name: value for part in parts for name, value in part.metrics.items()})

@@ -16,13 +16,15 @@ class Served:
     """Of the items of a log, in the order of its numbers. Orders by the heads alone: what serving adds for the items
     that a scene is about, for a reranker, for limits and for diversity is not in it.
 
-    Raises BundleError, ValueError where the bundle has no ranker.
+    Raises BundleError, ValueError where the bundle has no ranker or one of `train ranker --sequences`.
     """
 
     def __init__(self, bundle: Path, item_ids: Sequence[str]) -> None:
         manifest = read_bundle(bundle).manifest.ranker
         if manifest is None:
             raise ValueError(f"{bundle}: has no ranker; `python -m training bundle --ranker DIR` takes one along")
+        if manifest.signals is not None or manifest.projection is None:
+            raise ValueError(f"{bundle}: its ranker was learned from plain sequences, which hold no impressions")
         self.max_history = manifest.max_history
         self._manifest = manifest
         self._shopper, self._heads = (

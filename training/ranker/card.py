@@ -11,6 +11,7 @@ SHOPPER = "shopper.onnx"
 HEADS = "heads.onnx"
 ITEMS = "items.npz"
 PROJECTION = "projection.npz"
+SIGNALS = "signals.npz"
 CARD = "ranker.json"
 
 

@@ -94,7 +94,11 @@ def export_ranker(
             RankerManifest(
                 dim=dim,
                 max_history=shopper.max_history,
-                space_version=_space_version(shopper, ids, vectors, weight, bias, content_space),
+                space_version=space_version(
+                    shopper,
+                    [content_space, shopper.max_history, ids.tolist()],
+                    {"vectors": vectors, "W": weight, "b": bias},
+                ),
                 content_space_version=content_space,
                 features=FEATURES,
                 scene_weights=SCENE_WEIGHTS,
@@ -163,13 +167,11 @@ def _padded(array: NDArray[Any], length: int) -> NDArray[Any]:
     return np.pad(array, [(0, 0), (0, length - array.shape[1]), *[(0, 0)] * (array.ndim - 2)])
 
 
-def _space_version(
-    shopper: Shopper, ids: NDArray[np.str_], vectors: Float32, weight: Float32, bias: Float32, content_space: str
-) -> str:
-    """Hash of all that decides where shoppers and items land."""
-    digest = hashlib.sha256(json.dumps([content_space, shopper.max_history, ids.tolist()]).encode())
-    arrays = {name: tensor.numpy() for name, tensor in sorted(shopper.state_dict().items())}
-    for name, array in {**arrays, "vectors": vectors, "W": weight, "b": bias}.items():
+def space_version(shopper: nn.Module, facts: list[Any], arrays: dict[str, Float32]) -> str:
+    """Hash of all that decides where shoppers and items land: the network, plain facts and arrays."""
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    weights = {name: tensor.numpy() for name, tensor in sorted(shopper.state_dict().items())}
+    for name, array in {**weights, **arrays}.items():
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

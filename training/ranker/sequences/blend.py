@@ -3,23 +3,27 @@
 import numpy as np
 import torch
 
+from services.domain.signals import Signals
 from souk.vectors import Float32
-from training.ranker.log import Ints
+from training.ranker.log import Floats, Ints
 from training.ranker.sequences.files import Sequences
 from training.ranker.sequences.judging import Scores, leave_out, moments
-from training.ranker.sequences.signals import NETWORK, Signals
+from training.ranker.sequences.signals import NETWORK
 
 _CANDIDATES = 150
 _ITERATIONS = 100
 _PRIOR = 10.0
 _SMALLEST_SPREAD = 1e-6
+# On either side of where a single candidate would be even odds, in log-odds.
+_WIDE, _HALVINGS = 30.0, 60
 
 
 def fit_weights(
     sequences: Sequences, shoppers: Ints, products: Scores, signals: Signals, masked: bool
-) -> dict[str, float]:
+) -> tuple[dict[str, float], float]:
     """A weight by name of signal, the network's among them: a multinomial logit (McFadden 1974) of the item met next
-    among the 150 that the network puts highest and the 150 that follows does.
+    among the 150 that the network puts highest and the 150 that follows does. And a bias, with which the mean of
+    sigmoid(score + bias) over these candidates is the share of those that were met: calibration in the large.
 
     Over the weights of the standardised signals lies a normal prior of precision 10 around the network alone, so that
     few shoppers move little. What was met before is no candidate where it is `masked`.
@@ -39,11 +43,24 @@ def fit_weights(
                 rows.append(np.stack([values[row, chosen] for values in found.values()], axis=1))
                 places.append(int(np.flatnonzero(chosen == item)[0]))
     if not rows:
-        return {NETWORK: 1.0}
+        return {NETWORK: 1.0}, 0.0
     spread = np.maximum(np.concatenate(rows).std(axis=0), _SMALLEST_SPREAD)
     first = torch.zeros(len(names))
     first[0] = float(spread[0])
-    return dict(zip(names, (_fit(rows, places, spread, first).numpy() / spread).tolist(), strict=True))
+    weights = _fit(rows, places, spread, first).numpy() / spread
+    return dict(zip(names, weights.tolist(), strict=True)), _bias(np.concatenate(rows) @ weights, len(rows))
+
+
+def _bias(scores: Floats, met: int) -> float:
+    """With which sigmoid(score + bias) adds up to the number of candidates that were met, found by halving."""
+    low, high = -float(scores.max()) - _WIDE, -float(scores.min()) + _WIDE
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if (1 / (1 + np.exp(-(scores + middle)))).sum() < met:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 def _fit(rows: list[Float32], places: list[int], spread: Float32, first: torch.Tensor) -> torch.Tensor:

@@ -12,21 +12,22 @@ import torch
 from torch import Tensor
 
 from services.domain.neighbours import Neighbours
+from services.domain.signals import said
 from souk.vectors import Float32
 from training.new_directory import new_directory
 from training.ranker.log import Ints
 from training.ranker.neighbours import find_neighbours
 from training.ranker.sequences.blend import fit_weights
 from training.ranker.sequences.config import SequencesConfig
-from training.ranker.sequences.export import Served, prove, write, write_card
+from training.ranker.sequences.export import Served, prove, write, write_ranker, write_report
 from training.ranker.sequences.files import Sequences
 from training.ranker.sequences.follows import find_follows
 from training.ranker.sequences.graph import directions
 from training.ranker.sequences.judging import Scores, measures, ranks_of
 from training.ranker.sequences.model import Facts
-from training.ranker.sequences.signals import NETWORK, Signals, said, unit_rows
+from training.ranker.sequences.signals import NETWORK, make_signals, unit_rows
+from training.ranker.sequences.texts import Texts
 from training.ranker.sequences.train import Epoch, Training, choosers, keep_freed_memory
-from training.whitening import whitened
 
 TABLE_TRIALS = ((20, 0.85), (20, 0.7), (20, 0.6), (10, 0.5))
 """Items of the history and the weight of each against the one after it."""
@@ -49,20 +50,6 @@ class Report:
         values = asdict(self)
         about: dict[str, Any] = values.pop("about")
         return values | about
-
-
-def content_of(item_ids: Sequence[str], content: Mapping[str, Float32] | None) -> Float32 | None:
-    """What the texts of the items say, whitened (Su et al. 2021), so that what sets items of one shop apart counts as
-    much as what sets them apart from other shops' items: (items, k), zeros without text; None where there is none."""
-    known = [
-        row for row, item in enumerate(item_ids) if content is not None and item in content and content[item].any()
-    ]
-    if content is None or not known:
-        return None
-    whole = whitened(np.stack([content[item_ids[row]] for row in known]))
-    found = np.zeros((len(item_ids), whole.shape[1]), np.float32)
-    found[known] = whole
-    return found
 
 
 def bags_of(item_ids: Sequence[str], attributes: Mapping[str, Sequence[str]] | None) -> Tensor | None:
@@ -94,7 +81,7 @@ def bags_of(item_ids: Sequence[str], attributes: Mapping[str, Sequence[str]] | N
 
 def fit(
     sequences: Sequences,
-    content: Mapping[str, Float32] | None,
+    texts: Texts | None,
     attributes: Mapping[str, Sequence[str]] | None,
     config: SequencesConfig,
     out: Path,
@@ -104,7 +91,7 @@ def fit(
 ) -> Report:
     """Trains, chooses by the validation, writes the new directory `out`, and tests once what was written.
 
-    `content`: a vector an item, by id; `attributes`: names of what is true of an item, by id.
+    `texts`: of the items of the sequences, in their order; `attributes`: names of what is true of an item, by id.
 
     Raises GateError, FileExistsError; then nothing is left at `out`.
     """
@@ -135,23 +122,23 @@ def fit(
         "follows": _by(follows, *trial),
     }
     graph = directions(follows, config.graph, config.seed)
-    texts = content_of(sequences.item_ids, content)
     # The network learns from one of the two: what items met together teach beside what they are is learned by heart
     # (measured). Beside it, both are signals.
-    facts = Facts(torch.from_numpy(graph if texts is None else texts), bags_of(sequences.item_ids, attributes))
-    vectors = {"graph": graph} | ({} if texts is None else {"content": unit_rows(texts)})
-    signals = Signals.of(follows, counts, vectors, trial, not masked)
+    known = graph if texts is None else texts.vectors
+    facts = Facts(torch.from_numpy(known), bags_of(sequences.item_ids, attributes))
+    vectors = {"graph": graph} | ({} if texts is None else {"content": unit_rows(texts.vectors)})
+    signals = make_signals(follows, counts, vectors, trial, not masked)
     training = Training(sequences, facts, config, checkpoint, epoch_told)
     before = training.spent
     model = training.run()
     told("ONNX and its gates")
     with new_directory(out) as draft:
-        write(model, sequences.item_ids, signals, draft)
-        proved = prove(model, draft)
-        write_card(draft, model, {NETWORK: 1.0}, {})
+        scale = write(model, sequences.item_ids, signals, draft)
+        proved = prove(model, scale, draft)
+        write_report(draft, model, scale, {NETWORK: 1.0}, {})
         told("weights of the signals beside the network")
-        weights = fit_weights(sequences, some, Served.open(draft).products, signals, masked)
-        write_card(draft, model, weights, {})
+        weights, bias = fit_weights(sequences, some, Served.open(draft).products, signals, masked)
+        write_report(draft, model, scale, weights, {})
         told("test")
         served = Served.open(draft)
         validation, test = judged(2, served.scores), judged(1, served.scores)
@@ -172,7 +159,8 @@ def fit(
                 **proved,
             },
         )
-        write_card(draft, model, weights, report.to_json())
+        write_report(draft, model, scale, weights, report.to_json())
+        write_ranker(model, texts, weights, bias, masked, {**test, **proved}, draft)
     return report
 
 

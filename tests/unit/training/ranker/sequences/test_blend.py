@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from services.domain.signals import Signals
 from souk.vectors import Float32
 from training.ranker.log import Ints
 from training.ranker.sequences.blend import fit_weights
 from training.ranker.sequences.files import Sequences, read_sequences
 from training.ranker.sequences.follows import find_follows
 from training.ranker.sequences.judging import Scores, measures, ranks_of
-from training.ranker.sequences.signals import NETWORK, Signals, unit_rows
+from training.ranker.sequences.signals import NETWORK, make_signals, unit_rows
 
 ITEMS = 60
 
@@ -31,7 +32,7 @@ def signals(sequences: Sequences) -> Signals:
     circle = unit_rows(np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32))
     follows = find_follows(sequences.owner[learned], sequences.item[learned], n)
     counts = np.bincount(sequences.item[learned], minlength=n)
-    return Signals.of(follows, counts, {"content": circle}, (20, 0.7), repeats=False)
+    return make_signals(follows, counts, {"content": circle}, (20, 0.7), repeats=False)
 
 
 def noise(n: int) -> Scores:
@@ -52,7 +53,8 @@ def ndcg(sequences: Sequences, scores: Scores) -> float:
 def test_what_tells_is_found(tmp_path: Path) -> None:
     sequences = walks(tmp_path / "walks.txt", 150)
     said, products = signals(sequences), noise(len(sequences.item_ids))
-    weights = fit_weights(sequences, np.arange(sequences.shoppers), products, said, masked=True)
+    weights, bias = fit_weights(sequences, np.arange(sequences.shoppers), products, said, masked=True)
+    assert bias < 0
 
     def blended(histories: list[Ints]) -> Float32:
         found = weights[NETWORK] * products(histories)
@@ -61,12 +63,12 @@ def test_what_tells_is_found(tmp_path: Path) -> None:
         return found
 
     assert abs(weights[NETWORK]) < 0.5
-    assert weights["content, newest"] > 0
+    assert weights["content_newest"] > 0
     assert ndcg(sequences, blended) > ndcg(sequences, products) + 0.3
 
 
 def test_few_shoppers_move_little(tmp_path: Path) -> None:
     sequences = walks(tmp_path / "walks.txt", 150)
     said, products = signals(sequences), noise(len(sequences.item_ids))
-    few, many = (fit_weights(sequences, np.arange(k), products, said, masked=True)[NETWORK] for k in (2, 150))
+    few, many = (fit_weights(sequences, np.arange(k), products, said, masked=True)[0][NETWORK] for k in (2, 150))
     assert abs(few - 1) < abs(many - 1) / 2

@@ -14,7 +14,8 @@ from training.train_cli import app
         ([], "exactly one of --dataset and --sequences"),
         (["--dataset", "d", "--bundle", "b", "--sequences", "s"], "exactly one of --dataset and --sequences"),
         (["--dataset", "d"], "--bundle: is missing"),
-        (["--sequences", "s", "--bundle", "b", "--minutes", "3"], "--bundle, --minutes: goes with --dataset"),
+        (["--sequences", "s", "--config", "c", "--minutes", "3"], "--config, --minutes: goes with --dataset"),
+        (["--sequences", "s", "--bundle", "b"], "--bundle: goes with --items"),
         (["--dataset", "d", "--bundle", "b", "--items", "i", "--json"], "--items, --json: goes with --sequences"),
     ],
 )
