@@ -47,7 +47,7 @@ class Stack:
 
     def __enter__(self) -> "Stack":
         self.home.mkdir(parents=True, exist_ok=True)
-        port = _free_port()
+        self.port = port = _free_port()
         command = [sys.executable, "-m", "services", "--home", str(self.home), "--bundle", str(self.bundle.path)]
         log = self.home / "stack.log"
         with log.open("wb") as output:

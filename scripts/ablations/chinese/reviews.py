@@ -4,11 +4,12 @@
 
 DIR/train: reviews as items, without their category, and in DIR/pairs.parquet queries that all reviews of a category
 answer: its name, and how other reviews of it begin. DIR/test: other reviews and beginnings of again others, as
-judgements. No review is in two of these four places.
+judgements. DIR/texts.txt: what is left, without categories, to pre-train on. No review is in two of these five places.
 """
 
 import argparse
 import re
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +19,8 @@ from training.encoder.pairs import Pair, write_pairs
 
 ITEMS, QUERIES = {"train": 150, "test": 50}, {"train": 100, "test": 20}
 """Of each category."""
+TEXTS = 2_000
+"""Of each category, at most."""
 _ITEM_CHARACTERS, _QUERY_CHARACTERS = 120, 24
 _END_OF_CLAUSE = re.compile(r"[。！？；，、,.!?;~～…\s]+")
 _LEAST = 4
@@ -64,6 +67,9 @@ def make(reviews: Path, out: Path, items: dict[str, int] = ITEMS, queries: dict[
         if name == "train":
             write_pairs(out / "pairs.parquet", grades)
         print(f"{name}: {len(rows)} reviews, {len({one.query for one in grades})} queries, {len(grades)} pairs")
+    rest = [text for others in left.values() for text in islice(others, TEXTS)]
+    (out / "texts.txt").write_text("".join(f"{text}\n" for text in rest))
+    print(f"texts: {len(rest)} other reviews")
 
 
 def _read(reviews: Path) -> dict[str, list[str]]:
