@@ -3,11 +3,13 @@
 Tables for people, --json for programs. Exit code 1 where the shop refused or did not answer.
 """
 
+import getpass
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,11 +24,12 @@ from rich.table import Table
 
 from souk import filters
 from souk.client import SyncClient
+from souk.coldstart.v1 import review_pb2
 from souk.dataset import BadRow, DatasetError, find_table, read_events, read_items
 from souk.ingest import wait_for_vectors, write_events, write_items
 from souk.retriever.v1 import admin_pb2, retriever_pb2
 from souk.shop.v1 import shop_pb2
-from souk.show import hits_table, info_line
+from souk.show import decisions_table, hits_table, info_line
 from souk.types.v1 import generations_pb2, types_pb2
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Talk to a Souk shop.")
@@ -412,6 +415,132 @@ def admin_retire(generation: str, shop: Shop = "127.0.0.1:7100") -> None:
     with _client(shop) as client:
         client.retire(generation)
     out.print(f"{generation[:12]} is let go")
+
+
+review_app = typer.Typer(
+    no_args_is_help=True,
+    help="What people decide of items: approve, suppress, pin, undo; and what is proposed to them.",
+)
+app.add_typer(review_app, name="review")
+Why = Annotated[str, typer.Option("--why", help="The reason, for the audit.")]
+Who = Annotated[str, typer.Option("--who", envvar="SOUK_WHO", help="Who decides; your login if not given.")]
+Until = Annotated[datetime | None, typer.Option("--until", help="When it ends, in this machine's time; never if not.")]
+
+
+@review_app.command("list")
+def review_list(
+    k: Annotated[int, typer.Option("--k", help="How many of each kind.", min=1, max=200)] = 10,
+    shop: Shop = "127.0.0.1:7100",
+    as_json: Json = False,
+) -> None:
+    """Items to look at: new ones never shown, and those that most come back or are most waved away."""
+    with _client(shop) as client:
+        found = client.proposals(k)
+    if as_json:
+        out.print_json(f"[{', '.join(map(MessageToJson, found))}]")
+        return
+    table = Table("why", "item", "title", "shown", "purchased", "returned", "skipped", box=None, pad_edge=False)
+    for one in found:
+        kind = review_pb2.ProposalKind.Name(one.kind).removeprefix("PROPOSAL_KIND_").lower()
+        counts = (one.shown, one.purchased, one.returned, one.skipped)
+        table.add_row(kind, escape(one.item_id), escape(one.title[:40]), *map(str, counts))
+    out.print(table if found else "nothing is proposed")
+    out.print("next: souk review approve ITEM --why …, or suppress, or pin")
+
+
+@review_app.command("approve")
+def review_approve(item_id: str, why: Why, who: Who = "", until: Until = None, shop: Shop = "127.0.0.1:7100") -> None:
+    """The item is fine: it is proposed no more, and a suppression in all scenes ends."""
+    _decide(shop, who, why, until, verdict=review_pb2.VERDICT_APPROVE, item_id=item_id)
+
+
+@review_app.command("suppress")
+def review_suppress(
+    item_id: str,
+    why: Why,
+    scene: Annotated[str, typer.Option(help="Only in this scene: search, home, ….")] = "",
+    who: Who = "",
+    until: Until = None,
+    shop: Shop = "127.0.0.1:7100",
+) -> None:
+    """The item is shown no more, from the next answer on."""
+    where = _named(types_pb2.Scene, "SCENE_", scene) if scene else types_pb2.SCENE_UNSPECIFIED
+    _decide(shop, who, why, until, verdict=review_pb2.VERDICT_SUPPRESS, item_id=item_id, scene=where)
+
+
+@review_app.command("pin")
+def review_pin(
+    item_id: str,
+    why: Why,
+    scene: Annotated[str, typer.Option(help="Where: search, home, similar, cart, new_arrivals, promotion, ….")],
+    place: Annotated[int, typer.Option(help="Place in the answer, from 1.", min=1, max=100)] = 1,
+    query: Annotated[str, typer.Option(help="In search: only for this query.")] = "",
+    category: Annotated[str, typer.Option(help="Only where this is asked for: 'Home > Kitchen'.")] = "",
+    promotion: Annotated[str, typer.Option(help="Only where this promotion is asked for.")] = "",
+    who: Who = "",
+    until: Until = None,
+    shop: Shop = "127.0.0.1:7100",
+) -> None:
+    """The item has a place, as long as it passes the caller's filter, is in stock and visible."""
+    _decide(
+        shop,
+        who,
+        why,
+        until,
+        verdict=review_pb2.VERDICT_PIN,
+        item_id=item_id,
+        scene=_named(types_pb2.Scene, "SCENE_", scene),
+        place=place - 1,
+        query=query,
+        category_path=[name.strip() for name in category.split(">")] if category else [],
+        promotion=promotion,
+    )
+
+
+@review_app.command("undo")
+def review_undo(
+    number: Annotated[int, typer.Argument(help="Of the decision, as the log shows it.", min=1)],
+    why: Why,
+    who: Who = "",
+    shop: Shop = "127.0.0.1:7100",
+) -> None:
+    """Takes a decision back that is in force."""
+    _decide(shop, who, why, None, verdict=review_pb2.VERDICT_UNDO, undoes=number)
+
+
+@review_app.command("log")
+def review_log(
+    item_id: Annotated[str, typer.Option("--item", help="Only of this item.")] = "",
+    in_force: Annotated[bool, typer.Option("--in-force", help="Only suppressions and pins in force now.")] = False,
+    limit: Annotated[int, typer.Option("-n", "--limit", help="How many.", min=1, max=1000)] = 100,
+    before: Annotated[int, typer.Option(help="Only decisions before this number.", min=0)] = 0,
+    shop: Shop = "127.0.0.1:7100",
+    as_json: Json = False,
+) -> None:
+    """Who decided what, when and why, newest first."""
+    with _client(shop) as client:
+        if in_force:
+            held = [one for one in client.decisions() if item_id in ("", one.item_id)]
+            found = [one for one in reversed(held) if not before or one.sequence < before][:limit]
+        else:
+            found = list(client.audit(item_id, before=before, limit=limit))
+    if as_json:
+        out.print_json(f"[{', '.join(map(MessageToJson, found))}]")
+        return
+    out.print(decisions_table(found) if found else "nothing was decided")
+    if len(found) == limit:
+        out.print(f"next: souk review log --before {found[-1].sequence}")
+
+
+def _decide(shop: str, who: str, why: str, until: datetime | None, **what: Any) -> None:
+    decision = review_pb2.Decision(who=who or getpass.getuser(), why=why, **what)
+    if until is not None:
+        decision.until.FromDatetime(until.astimezone(UTC))
+    with _client(shop) as client:
+        written = client.decide(decision)
+    out.print(decisions_table([written]))
+    if written.verdict != review_pb2.VERDICT_UNDO:
+        out.print(f"to take it back: souk review undo {written.sequence} --why …")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from souk.coldstart.v1 import coldstart_pb2, coldstart_pb2_grpc
+from souk.coldstart.v1 import coldstart_pb2, coldstart_pb2_grpc, review_pb2, review_pb2_grpc
 from souk.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from souk.retriever.v1 import admin_pb2, retriever_pb2, retriever_pb2_grpc
 from souk.shop.v1 import shop_pb2, shop_pb2_grpc
@@ -102,6 +102,7 @@ class Client:
         self._retriever = retriever_pb2_grpc.RetrieverStub(self._channels[2])
         self._coldstart = coldstart_pb2_grpc.ColdstartStub(self._channels[3])
         self._generations = generations_pb2_grpc.GenerationsStub(self._channels[0])
+        self._review = review_pb2_grpc.ReviewStub(self._channels[0])
         self._timeout = timeout
         self._budget = RetryBudget()
 
@@ -344,6 +345,26 @@ class Client:
         """Lets a generation go (see Generations.Retire)."""
         await self._call(self._generations.Retire, generations_pb2.RetireRequest(generation=generation), timeout)
 
+    async def decide(self, decision: review_pb2.Decision, *, timeout: float | None = None) -> review_pb2.Decision:
+        """Approves, suppresses or pins an item, or undoes that (see Review.Decide)."""
+        request = review_pb2.DecideRequest(decision=decision)
+        return (await self._call(self._review.Decide, request, timeout)).decision
+
+    async def decisions(self, *, timeout: float | None = None) -> Sequence[review_pb2.Decision]:
+        """The suppressions and pins in force, the oldest first."""
+        return (await self._call(self._review.ListDecisions, review_pb2.ListDecisionsRequest(), timeout)).decisions
+
+    async def proposals(self, k: int = 0, *, timeout: float | None = None) -> Sequence[review_pb2.Proposal]:
+        """Items that a person should look at, k of each kind (see Review.ListProposals)."""
+        return (await self._call(self._review.ListProposals, review_pb2.ListProposalsRequest(k=k), timeout)).proposals
+
+    async def audit(
+        self, item_id: str = "", *, before: int = 0, limit: int = 0, timeout: float | None = None
+    ) -> Sequence[review_pb2.Decision]:
+        """Who decided what and why, newest first (see Review.ReadAudit)."""
+        request = review_pb2.ReadAuditRequest(item_id=item_id, before=before, limit=limit)
+        return (await self._call(self._review.ReadAudit, request, timeout)).decisions
+
     async def _call(
         self, method: Callable[..., Awaitable[R]], request: Any, timeout: float | None, idempotent: bool = True
     ) -> R:
@@ -437,3 +458,7 @@ class SyncClient:
     prepare = _sync(Client.prepare)
     switch = _sync(Client.switch)
     retire = _sync(Client.retire)
+    decide = _sync(Client.decide)
+    decisions = _sync(Client.decisions)
+    proposals = _sync(Client.proposals)
+    audit = _sync(Client.audit)

@@ -1,10 +1,13 @@
 """Answers of the shop as people read them in a terminal."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.markup import escape
 from rich.table import Table
 
+from souk.coldstart.v1 import review_pb2
 from souk.shop.v1 import shop_pb2
 from souk.types.v1 import types_pb2
 
@@ -26,6 +29,40 @@ def hits_table(hits: Iterable[shop_pb2.Hit], explain: bool = False) -> Table:
             f"{hit.score:.3f}",
         )
     return table
+
+
+def decisions_table(decisions: Iterable[review_pb2.Decision]) -> Table:
+    """Decisions of people, as they are given."""
+    table = Table("number", "when", "who", "what", "until", "why", box=None, pad_edge=False)
+    for one in decisions:
+        table.add_row(
+            str(one.sequence),
+            _minute(one.time),
+            escape(one.who),
+            escape(_decided(one)),
+            _minute(one.until),
+            escape(one.why),
+        )
+    return table
+
+
+def _decided(one: review_pb2.Decision) -> str:
+    verdict = review_pb2.Verdict.Name(one.verdict).removeprefix("VERDICT_").lower()
+    if one.undoes:
+        return f"{verdict} {one.undoes} ({one.item_id})"
+    scene = types_pb2.Scene.Name(one.scene).removeprefix("SCENE_").lower() if one.scene else ""
+    where = [
+        f"at {one.place + 1} in {scene}" if one.verdict == review_pb2.VERDICT_PIN else f"in {scene}" if scene else "",
+        f"for {one.query!r}" if one.query else "",
+        f"in {' > '.join(one.category_path)}" if one.category_path else "",
+        f"on {one.promotion}" if one.promotion else "",
+    ]
+    return " ".join([verdict, one.item_id, *filter(None, where)])
+
+
+def _minute(time: Timestamp) -> str:
+    """In this machine's time; nothing for what is not set."""
+    return f"{datetime.fromtimestamp(time.seconds):%Y-%m-%d %H:%M}" if time.seconds else ""
 
 
 def _explained(hits: Iterable[shop_pb2.Hit]) -> Table:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from services.coldstart.candidates import Sources
 from services.coldstart.crowd import Crowd
+from services.coldstart.decisions import Decisions
 from services.coldstart.knowledge import Knowledge
 from services.coldstart.log import Log
 from services.coldstart.settings import ColdstartSettings
@@ -37,6 +38,7 @@ class Engine:
     """For one event loop."""
 
     log: Log
+    decisions: Decisions
     states: States
     sources: Sources
 
@@ -78,6 +80,7 @@ class Engine:
     def check(self) -> None:
         """Raises Unavailable when events can no longer be kept or contexts no longer answered."""
         self.log.check()
+        self.decisions.check()
         if self._upkeep is None or self._upkeep.done():
             raise Unavailable("the upkeep of what is derived from the log has ended")
 
@@ -100,6 +103,7 @@ class Engine:
         self.log = Log(self.settings.data, self.settings.max_queued)
         try:
             self.crowd.load(self.log, time.time())
+            self.decisions = Decisions(self.settings.data)
         except BaseException:
             self.log.close()
             raise
@@ -112,6 +116,7 @@ class Engine:
     def _close(self) -> None:
         for pool in (self._reading, self._writing, self._streaming, self._background):
             pool.shutdown(wait=True, cancel_futures=True)
+        self.decisions.close()
         self.log.close()
 
     async def _keep_up(self) -> None:

@@ -612,6 +612,18 @@ class Log(Journal[Batch]):
             facts = Facts(int(revision), title, brand, category, price, created_at, bool(sellable), popularity)
             yield item_id, facts, shown, clicked
 
+    def counted(self, kinds: Sequence[int]) -> dict[str, dict[int, int]]:
+        """How many events of these types each item has, by item and type; without what has none."""
+        counts: dict[str, dict[int, int]] = {}
+        with self.reading() as db:
+            for item, kind, count in db.execute(
+                "SELECT item, type, COUNT(*) FROM events INDEXED BY events_by_time WHERE item IS NOT NULL AND type IN "
+                f"({','.join('?' * len(kinds))}) GROUP BY item, type",
+                tuple(kinds),
+            ):
+                counts.setdefault(item, {})[kind] = count
+        return counts
+
     def replay(self, limit: int) -> Iterator[Happening]:
         """The last `limit` events with items, in order of sequence. Not beside a writer: for the start."""
         rows = self._writer.execute(

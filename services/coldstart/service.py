@@ -12,13 +12,14 @@ from services.coldstart.engine import Engine
 from services.coldstart.knowledge import Knowledge
 from services.coldstart.log import Held, merged_attributes
 from services.coldstart.requests import check_shopper_attributes
+from services.coldstart.review import ReviewServicer
 from services.coldstart.settings import ColdstartSettings
 from services.domain.checks import check_id, check_item, check_range, check_vector
 from services.domain.offers import ABOUT, is_campaign, values_of
 from services.runtime.errors import FailedPrecondition, NotFound, Unavailable
 from services.runtime.generations import GenerationsServicer
 from services.runtime.telemetry import LOG_EVENTS
-from souk.coldstart.v1 import coldstart_pb2, coldstart_pb2_grpc
+from souk.coldstart.v1 import coldstart_pb2, coldstart_pb2_grpc, review_pb2, review_pb2_grpc
 from souk.types.v1 import generations_pb2, generations_pb2_grpc, types_pb2
 from souk.vectors import Float32, pack_vector
 
@@ -209,11 +210,13 @@ class ColdstartService:
         self._coldstart = ColdstartServicer(self._engine, self._draining)
 
     def register(self, server: grpc.aio.Server) -> list[str]:
-        """Adds both servicers."""
+        """Adds its servicers."""
         coldstart_pb2_grpc.add_ColdstartServicer_to_server(self._coldstart, server)
+        review_pb2_grpc.add_ReviewServicer_to_server(ReviewServicer(self._engine), server)
         generations_pb2_grpc.add_GenerationsServicer_to_server(GenerationsServicer(self._engine.generations), server)
         return [
             coldstart_pb2.DESCRIPTOR.services_by_name["Coldstart"].full_name,
+            review_pb2.DESCRIPTOR.services_by_name["Review"].full_name,
             generations_pb2.DESCRIPTOR.services_by_name["Generations"].full_name,
         ]
 

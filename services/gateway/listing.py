@@ -22,6 +22,8 @@ from souk.types.v1 import types_pb2
 Listing = shop_pb2.SearchRequest | shop_pb2.SimilarRequest | shop_pb2.RecommendRequest
 
 _BRAND_HITS = 3
+PINNED = "pinned by the shop"
+"""The reason of what people gave a place."""
 
 # Reasons of what no ranker gives any for: what the legs of the retrieval stand for.
 _REASONS = {
@@ -48,6 +50,8 @@ class Wanted:
     filter: retriever_pb2.Filter
     excluded: frozenset[str]
     explain: bool
+    pins: Mapping[str, int] = field(default_factory=dict)
+    """Places that people gave to items, in the order in which they are given."""
     stand_in: retriever_pb2.Filter | None = None
     """The filter without what the scene is for; None where nothing may stand in."""
 
@@ -164,6 +168,32 @@ class Listed:
             propensities={},
         )
 
+    def with_pins(self, pins: Mapping[str, int], found: types_pb2.CandidateColumns | None = None) -> Listed:
+        """With pinned items in their places, as far as they are among the candidates or among those `found` for them.
+
+        They stand there with certainty, whatever exploration drew. One that nobody else proposed has the score of what
+        it pushes down.
+        """
+        if not pins:
+            return self
+        known = set(self.columns.id)
+        more = [row for row, item_id in enumerate(found.id) if item_id not in known] if found is not None else []
+        columns = _joined(self.columns, found, more) if found is not None and more else self.columns
+        at = {item_id: row for row, item_id in enumerate(columns.id)}
+        order = [(row, score) for row, score in zip(self.rows, self.scores, strict=True) if columns.id[row] not in pins]
+        scores = dict(zip(self.rows, self.scores, strict=True))
+        for item_id, place in pins.items():
+            if item_id in at:
+                row, pushed = at[item_id], order[min(place, len(order) - 1)][1] if order else 0.0
+                order.insert(place, (row, scores.get(row, pushed)))
+        return replace(
+            self,
+            columns=columns,
+            rows=[row for row, _ in order],
+            scores=[score for _, score in order],
+            propensities={one: chance for one, chance in self.propensities.items() if one not in pins},
+        )
+
     def ids(self) -> list[str]:
         """In order."""
         return [self.columns.id[row] for row in self.rows]
@@ -221,8 +251,27 @@ class Listed:
             hit.leg_scores.update(said)
             hit.contributions.update(self.contributions.get(row, {}))
             known = (_REASONS.get(name.split(" ")[0]) for name in said)
-            hit.reasons.extend(self.reasons.get(row) or dict.fromkeys(reason for reason in known if reason))
+            reasons = self.reasons.get(row) or dict.fromkeys(reason for reason in known if reason)
+            hit.reasons.extend([PINNED, *reasons] if hit.item_id in wanted.pins else reasons)
         return hit
+
+
+def _joined(
+    columns: types_pb2.CandidateColumns, others: types_pb2.CandidateColumns, rows: Sequence[int]
+) -> types_pb2.CandidateColumns:
+    """The columns that a hit is made of, followed by such rows of others."""
+    joined = types_pb2.CandidateColumns()
+    joined.CopyFrom(columns)
+    for name in ("id", "revision", "title", "price", "stock", "created_at", "score"):
+        values = getattr(others, name)
+        getattr(joined, name).extend(values[row] for row in rows)
+    for codes, names in (("currency", "currencies"), ("brand", "brands"), ("category", "categories")):
+        values, after = getattr(others, codes), len(getattr(columns, names))
+        getattr(joined, codes).extend(after + values[row] for row in rows)
+        getattr(joined, names).extend(getattr(others, names))
+    for leg in joined.legs:
+        leg.score.extend(math.nan for _ in rows)
+    return joined
 
 
 def words_leg(query: str, weight: float | None) -> retriever_pb2.Leg:

@@ -3,6 +3,7 @@
     Search:     embed ‖ context ─> retrieve ─> rank ─> page      Similar:  retrieve ─> page
     Recommend:  context ─> encode shopper ‖ candidates ─> retrieve ─> rank ─> page
     next page:  kept list ─> retrieve ─> page               Brands:   as Recommend, without pages
+    and before the page: what people suppressed is left out, what they pinned has its place (services/gateway/review.py)
 
     gone or late    stands in                          gone or late        stands in
     embed           words only                         context, candidates popularity
@@ -23,6 +24,7 @@ from services.gateway.listing import Listed, Wanted, ids_leg, item_leg, popular_
 from services.gateway.pages import Kept, Pages, PageToken
 from services.gateway.peers import Peers
 from services.gateway.requests import DEFAULT_BRANDS
+from services.gateway.review import Reviewed
 from services.gateway.scenes import STANDS_IN
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages import Journey, StageFailed
@@ -55,16 +57,25 @@ class Answer:
 class Pipeline:
     """Composes the processes into answers."""
 
-    def __init__(self, settings: GatewaySettings, peers: Peers, pages: Pages, background: Background) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        peers: Peers,
+        steps: Steps,
+        reviewed: Reviewed,
+        pages: Pages,
+        background: Background,
+    ) -> None:
         self._settings = settings
         self._peers = peers
-        self._steps = Steps(settings, peers)
+        self._steps = steps
+        self._reviewed = reviewed
         self._pages = pages
         self._background = background
 
     async def search(self, journey: Journey, request: shop_pb2.SearchRequest) -> Answer:
         """Items for a query; for a shopper of whom something is known, in their order."""
-        wanted = self._wanted(request, types_pb2.SCENE_SEARCH, [request.query])
+        wanted = await self._wanted(journey, request, types_pb2.SCENE_SEARCH, query=request.query)
 
         async def compute() -> Listed:
             vector, context = await asyncio.gather(
@@ -85,7 +96,7 @@ class Pipeline:
 
     async def similar(self, journey: Journey, request: shop_pb2.SimilarRequest) -> Answer:
         """Items like one item."""
-        wanted = self._wanted(request, types_pb2.SCENE_SIMILAR, [request.item_id])
+        wanted = await self._wanted(journey, request, types_pb2.SCENE_SIMILAR, [request.item_id])
 
         async def compute() -> Listed:
             legs = [item_leg("like", request.item_id)]
@@ -96,7 +107,7 @@ class Pipeline:
 
     async def recommend(self, journey: Journey, request: shop_pb2.RecommendRequest) -> Answer:
         """Items for a shopper and a scene."""
-        wanted = self._wanted(request, request.scene, request.item_ids)
+        wanted = await self._wanted(journey, request, request.scene, request.item_ids)
         known = coldstart_pb2.ShopperContext(stage=types_pb2.STAGE_COLD)
 
         async def compute() -> Listed:
@@ -119,7 +130,7 @@ class Pipeline:
             filter=request.filter,
             explain=request.explain,
         )
-        wanted = self._wanted(home, home.scene, ())
+        wanted = replace(await self._wanted(journey, home, home.scene), pins={})
         known = coldstart_pb2.ShopperContext(stage=types_pb2.STAGE_COLD)
         listed, _ = await self._recommended(journey, home, wanted, known)
         return listed.brands(wanted, request.k or DEFAULT_BRANDS), known.stage
@@ -173,7 +184,8 @@ class Pipeline:
         if refreshed is not None:
             listed, left = refreshed
         else:
-            listed = await compute()
+            computed, pinned = await asyncio.gather(compute(), self._steps.find_pinned(journey, wanted))
+            listed = computed.with_pins(wanted.pins, pinned)
             left = sum(not before.has_shown(item_id) for item_id in listed.ids())
             if left > wanted.page_size:
                 ranked = list(zip(listed.ids(), listed.scores, strict=True))
@@ -226,7 +238,8 @@ class Pipeline:
             await self._steps.record(journey, _impression(journey, wanted, listed, hits))
         except StageFailed as failure:
             journey.degrade("impression", failure.reason, "a page without exploration")
-            return listed.without_exploration().page(wanted, before, self._settings.out_of_stock)
+            rest = listed.without_exploration().with_pins(wanted.pins)
+            return rest.page(wanted, before, self._settings.out_of_stock)
         return hits
 
     async def _record_quietly(self, journey: Journey, wanted: Wanted, listed: Listed, hits: list[shop_pb2.Hit]) -> None:
@@ -236,13 +249,24 @@ class Pipeline:
         except StageFailed as failure:
             telemetry.log.warning("impression not written", problem=str(failure))
 
-    def _wanted(
+    async def _wanted(
         self,
+        journey: Journey,
         request: shop_pb2.SearchRequest | shop_pb2.SimilarRequest | shop_pb2.RecommendRequest,
         scene: types_pb2.Scene.ValueType,
-        what: Sequence[str],
+        about: Sequence[str] = (),
+        query: str = "",
     ) -> Wanted:
-        return Wanted.of(request, scene, what, self._pages, self._settings)
+        """What is wanted, as far as people let it be shown; the items that it is `about` are not pinned."""
+        wanted = Wanted.of(request, scene, [query] if query else about, self._pages, self._settings)
+        await self._reviewed.known(journey)
+        now = time.time()
+        pins = self._reviewed.pins(scene, query, request.filter, now)
+        return replace(
+            wanted,
+            excluded=wanted.excluded | self._reviewed.suppressed(scene, now),
+            pins={item_id: place for item_id, place in pins.items() if item_id not in about},
+        )
 
     async def _known(self, journey: Journey, shopper_id: str) -> coldstart_pb2.ShopperContext | None:
         """The context of a search: nobody is asked where it would change nothing."""

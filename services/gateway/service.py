@@ -19,13 +19,17 @@ from services.gateway.requests import (
     check_similar,
     check_suggest,
 )
+from services.gateway.review import Reviewed
+from services.gateway.review_service import GatewayReview
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages import Journey
+from services.gateway.steps import Steps
 from services.gateway.writes import Writes
 from services.runtime.admission import Admission
 from services.runtime.channels import time_left
 from services.runtime.errors import DeadlineExceeded, Unavailable
 from services.runtime.tasks import Background
+from souk.coldstart.v1 import review_pb2_grpc
 from souk.shop.v1 import shop_pb2, shop_pb2_grpc
 from souk.types.v1 import generations_pb2_grpc
 
@@ -48,18 +52,23 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
             self._settings.page_key.get_secret_value(), self._settings.redis_url, self._settings.page_ttl_seconds
         )
         self._background = Background("background", _BACKGROUND_TASKS)
-        self._pipeline = Pipeline(self._settings, self._peers, self._pages, self._background)
+        steps, self._reviewed = Steps(self._settings, self._peers), Reviewed(self._peers)
+        self._pipeline = Pipeline(self._settings, self._peers, steps, self._reviewed, self._pages, self._background)
         self._writes = Writes(self._peers)
         self._admission = Admission("requests", self._settings.running, self._settings.waiting)
         shop_pb2_grpc.add_ShopServicer_to_server(self, server)
         generations_pb2_grpc.add_GenerationsServicer_to_server(
             GatewayGenerations(self._peers, self._settings.max_seconds), server
         )
-        return ["souk.shop.v1.Shop", "souk.types.v1.Generations"]
+        review_pb2_grpc.add_ReviewServicer_to_server(
+            GatewayReview(self._peers, steps, self._reviewed, self._settings.max_seconds), server
+        )
+        return ["souk.shop.v1.Shop", "souk.types.v1.Generations", "souk.coldstart.v1.Review"]
 
     async def start(self) -> None:
         """Part of Service."""
         await self._peers.start()
+        self._reviewed.start()
 
     async def warm_up(self) -> None:
         """Part of Service: one search through every stage; a process that is late shows as a degradation then."""
@@ -77,6 +86,7 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
         """Part of Service."""
         await self._background.drain(1.0)
         await self._pages.close()
+        await self._reviewed.stop()
         await self._peers.stop()
 
     @asynccontextmanager

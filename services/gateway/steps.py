@@ -10,7 +10,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from services.gateway.exploration import Belief
-from services.gateway.listing import Listed, Wanted, popular_leg
+from services.gateway.listing import Listed, Wanted, ids_leg, popular_leg
 from services.gateway.peers import Peers
 from services.gateway.scenes import STANDS_IN
 from services.gateway.settings import GatewaySettings
@@ -159,6 +159,16 @@ class Steps:
                 return found.candidates, asked is not wanted
         journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, "an empty page")
         return types_pb2.CandidateColumns(), False
+
+    async def find_pinned(self, journey: Journey, wanted: Wanted) -> types_pb2.CandidateColumns | None:
+        """Of the items that are pinned those that pass the filter; asks nobody where none are."""
+        if not wanted.pins:
+            return None
+        ids = [types_pb2.ScoredId(item_id=item_id, score=1.0) for item_id in wanted.pins]
+        request = retriever_pb2.SearchRequest(
+            legs=[ids_leg("pinned", ids, 1.0)], k=len(ids), filter=wanted.filter, exclude_item_ids=wanted.excluded
+        )
+        return (await self.read(journey, "pinned", lambda reader: reader.Search, request)).candidates
 
     def _tell_missing(self, journey: Journey, found: retriever_pb2.SearchResponse) -> None:
         if any(report.vector_missing for report in found.reports):

@@ -72,6 +72,8 @@ FOLLOWER_LAG = Gauge("souk_follower_lag_changes", "Changes of the primary not ye
 LOG_QUEUED = Gauge("souk_log_queued_entries", "Events and impressions waiting to be written.")
 LOG_COMMIT_SECONDS = Histogram("souk_log_commit_seconds", "Time of one commit of the log.", buckets=_SECONDS)
 LOG_SEQUENCE = Gauge("souk_log_sequence", "Sequence number of the last entry committed.")
+REVIEW_QUEUED = Gauge("souk_review_queued", "Decisions of people waiting to be written.")
+REVIEW_COMMIT_SECONDS = Histogram("souk_review_commit_seconds", "Time of one commit of decisions.", buckets=_SECONDS)
 LOG_EVENTS = Counter("souk_log_events", "Events by what became of them.", ["outcome"])
 CONTEXTS = Counter("souk_contexts", "Shopper contexts by where they came from.", ["source"])
 
