@@ -3,6 +3,7 @@
     Search:     embed ‖ context ─> retrieve ─> rank ─> page      Similar:  retrieve ─> page
     Recommend:  context ─> encode shopper ‖ candidates ─> retrieve ─> rank ─> page
     next page:  kept list ─> retrieve ─> page               Brands:   as Recommend, without pages
+    Search for nobody known, again: held list ─> page (services/gateway/lists.py)
     and before the page: what people suppressed is left out, what they pinned has its place (services/gateway/review.py)
 
     gone or late    stands in                          gone or late        stands in
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 
 from services.gateway.exploration import EXPLORED
 from services.gateway.listing import Listed, Wanted, ids_leg, item_leg, popular_leg, vector_leg, words_leg
+from services.gateway.lists import Lists
 from services.gateway.pages import Kept, Pages, PageToken
 from services.gateway.peers import Peers
 from services.gateway.requests import DEFAULT_BRANDS
@@ -63,6 +65,7 @@ class Pipeline:
         peers: Peers,
         steps: Steps,
         reviewed: Reviewed,
+        lists: Lists,
         pages: Pages,
         background: Background,
     ) -> None:
@@ -70,6 +73,7 @@ class Pipeline:
         self._peers = peers
         self._steps = steps
         self._reviewed = reviewed
+        self._lists = lists
         self._pages = pages
         self._background = background
 
@@ -77,7 +81,12 @@ class Pipeline:
         """Items for a query; for a shopper of whom something is known, in their order."""
         wanted = await self._wanted(journey, request, types_pb2.SCENE_SEARCH, query=request.query)
 
+        # What nobody in particular is shown is the same for all of them.
+        key = None if request.shopper_id or self._settings.rerank else self._lists.key(journey, wanted, request.query)
+
         async def compute() -> Listed:
+            if key is not None and (held := self._lists.find(key)) is not None:
+                return Listed.as_retrieved(held)
             vector, context = await asyncio.gather(
                 self._steps.query_vector(journey, request.query), self._known(journey, request.shopper_id)
             )
@@ -86,7 +95,10 @@ class Pipeline:
             if vector is not None:
                 rest = None if share is None else 1 - share
                 legs.append(vector_leg("meaning", types_pb2.SPACE_CONTENT, vector, rest))
-            columns = await self._steps.find_something(journey, wanted, legs, wanted.excluded)
+            found = await self._steps.find_something(journey, wanted, legs, wanted.excluded)
+            columns = found.candidates
+            if key is not None and not journey.degradations:
+                self._lists.keep(key, found)
             personal = context is not None and context.stage != types_pb2.STAGE_COLD
             if not personal and not self._settings.rerank:
                 return Listed.as_retrieved(columns)
@@ -101,7 +113,8 @@ class Pipeline:
         async def compute() -> Listed:
             legs = [item_leg("like", request.item_id)]
             without = wanted.excluded | {request.item_id}
-            return Listed.as_retrieved(await self._steps.find_something(journey, wanted, legs, without))
+            found = await self._steps.find_something(journey, wanted, legs, without)
+            return Listed.as_retrieved(found.candidates)
 
         return await self._page(journey, wanted, compute)
 

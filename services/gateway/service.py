@@ -8,6 +8,7 @@ import grpc.aio
 
 from services.domain.checks import check_id
 from services.gateway.generations import GatewayGenerations
+from services.gateway.lists import Lists
 from services.gateway.pages import Pages
 from services.gateway.peers import Peers
 from services.gateway.pipeline import Pipeline
@@ -53,7 +54,10 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
         )
         self._background = Background("background", _BACKGROUND_TASKS)
         steps, self._reviewed = Steps(self._settings, self._peers), Reviewed(self._peers)
-        self._pipeline = Pipeline(self._settings, self._peers, steps, self._reviewed, self._pages, self._background)
+        self._lists = Lists(self._peers, self._settings.held_lists, self._settings.held_list_seconds)
+        self._pipeline = Pipeline(
+            self._settings, self._peers, steps, self._reviewed, self._lists, self._pages, self._background
+        )
         self._writes = Writes(self._peers)
         self._admission = Admission("requests", self._settings.running, self._settings.waiting)
         shop_pb2_grpc.add_ShopServicer_to_server(self, server)
@@ -69,6 +73,7 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
         """Part of Service."""
         await self._peers.start()
         self._reviewed.start()
+        self._lists.start()
 
     async def warm_up(self) -> None:
         """Part of Service: one search through every stage; a process that is late shows as a degradation then."""
@@ -87,6 +92,7 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
         await self._background.drain(1.0)
         await self._pages.close()
         await self._reviewed.stop()
+        await self._lists.stop()
         await self._peers.stop()
 
     @asynccontextmanager
@@ -144,7 +150,10 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
         """Part of the contract."""
         check_batch(request.items, "items")
         async with self._admission.admit(1):
-            return await self._writes.upsert(request, time_left(context, self._settings.max_seconds))
+            try:
+                return await self._writes.upsert(request, time_left(context, self._settings.max_seconds))
+            finally:
+                self._lists.written()
 
     async def DeleteItems(
         self, request: shop_pb2.DeleteItemsRequest, context: _Context
@@ -152,7 +161,10 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
         """Part of the contract."""
         check_batch(request.items, "items")
         async with self._admission.admit(1):
-            return await self._writes.delete(request, time_left(context, self._settings.max_seconds))
+            try:
+                return await self._writes.delete(request, time_left(context, self._settings.max_seconds))
+            finally:
+                self._lists.written()
 
     async def RecordEvents(
         self, request: shop_pb2.RecordEventsRequest, context: _Context

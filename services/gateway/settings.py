@@ -37,6 +37,15 @@ class GatewaySettings(Settings):
     rerank: int = Field(
         0, ge=0, le=200, description="Best candidates of a search that the bundle's reranker reads; 0: none."
     )
+    held_lists: int = Field(
+        1000, ge=0, le=100_000, description="Lists of searches for nobody known that are held for the next; 0: none."
+    )
+    held_list_seconds: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="How long; a change of an item ends them within .1 s, a vector that is late not.",
+    )
     explore_by: Literal["clicks", "ranker"] = Field(
         "clicks", description="What draws the new item to try: its own clicks and showings, or what the ranker expects."
     )

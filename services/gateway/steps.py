@@ -129,16 +129,16 @@ class Steps:
 
     async def find_something(
         self, journey: Journey, wanted: Wanted, legs: Sequence[retriever_pb2.Leg], excluded: frozenset[str]
-    ) -> types_pb2.CandidateColumns:
+    ) -> retriever_pb2.SearchResponse:
         """Candidates of the legs; popular items where the legs find nothing and something can be shown."""
         found = await self.find(journey, wanted, legs, excluded)
         self._tell_missing(journey, found)
         if found.candidates.id:
-            return found.candidates
+            return found
         popular = await self.find(journey, wanted, [popular_leg()], excluded)
         if popular.candidates.id:
             journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, "popularity")
-        return popular.candidates
+        return popular
 
     async def find_of_scene(
         self, journey: Journey, wanted: Wanted, legs: Sequence[retriever_pb2.Leg], seen: frozenset[str]

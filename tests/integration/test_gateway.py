@@ -266,6 +266,23 @@ def test_a_write_is_found_at_once_and_a_retry_changes_nothing(shop: Shop) -> Non
     assert code is grpc.StatusCode.NOT_FOUND
 
 
+def test_a_search_for_nobody_is_held_until_an_item_changes(shop: Shop) -> None:
+    def stages() -> set[str]:
+        return {one.stage for one in shop.client.search("quokka lamp", page_size=5).info.timings}
+
+    assert {"embed", "retrieve"} < stages()
+    until(lambda: stages() == {"page"}, seconds=10)
+    held = ids(shop.client.search("quokka lamp"))
+    assert "quokka" not in held
+    shop.client.upsert_items([types_pb2.Item(id="quokka", revision=1, title="quokka lamp")])
+    assert "quokka" in ids(shop.client.search("quokka lamp"))
+    until(lambda: stages() == {"page"}, seconds=10)
+    # A shopper's own search is never held; nor does it read what is.
+    assert {"retrieve"} < {one.stage for one in shop.client.search("quokka lamp", shopper_id="s").info.timings}
+    shop.client.delete_items([admin_pb2.ItemRef(item_id="quokka", revision=2)])
+    assert "quokka" not in ids(shop.client.search("quokka lamp"))
+
+
 def test_one_malformed_item_does_not_stop_the_others(shop: Shop) -> None:
     good = types_pb2.Item(id="good", revision=1, title="good thing")
     bad = types_pb2.Item(id="bad", revision=1, title="bad thing", price=-1, currency="EUR")
