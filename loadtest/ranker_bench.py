@@ -18,10 +18,15 @@ import numpy as np
 import torch
 
 from loadtest.bench_rows import Row, write_rows
+from services.domain.blended import BLEND
 from services.domain.features import FEATURES, features
+from services.domain.neighbours import Neighbours
+from services.domain.signals import Signals
+from services.ranker.handover import handover
 from services.ranker.model import History, Model
 from services.ranker.ranking import Ranking
 from services.ranker.settings import RankerSettings
+from services.ranker.signals import ItemSignals
 from services.ranker.vectors import ItemVectors
 from services.runtime import threads
 from services.runtime.channels import connect
@@ -78,6 +83,21 @@ def made(config: RankerConfig, items: int) -> tuple[Trained, Heads]:
     return Trained(model, np.arange(items), 0.0, 0), Heads(weights, bias, doubt)
 
 
+def made_signals(ids: list[str], rng: np.random.Generator) -> ItemSignals:
+    """As large as those of a real shop: 100 and 200 partners an item, 192 directions of content, 128 of the graph."""
+    n = len(ids)
+
+    def table(partners: int) -> Neighbours:
+        items = rng.integers(0, n, n * partners)
+        return Neighbours(np.arange(n + 1) * partners, items, rng.random(n * partners, np.float32))
+
+    vectors = {
+        name: rng.standard_normal((n, width)).astype(np.float32) for name, width in (("graph", 128), ("content", 192))
+    }
+    popularity = rng.random(n, np.float32)
+    return ItemSignals(ids, Signals(table(100), table(200), table(100), popularity, vectors, 20, 0.7, repeats=True))
+
+
 def request_of(ids: list[str], candidates: int, history: int, rng: np.random.Generator) -> ranker_pb2.RankRequest:
     """A shopper of so many events who is shown so many candidates."""
     now = time.time()
@@ -104,7 +124,10 @@ def request_of(ids: list[str], candidates: int, history: int, rng: np.random.Gen
         created_at=[int(now) - 86_400] * candidates,
         popularity=[float(row % 7) for row in rows],
         score=rng.random(candidates).tolist(),
-        legs=[types_pb2.LegScores(leg="profile", score=rng.random(candidates).tolist())],
+        legs=[
+            types_pb2.LegScores(leg="profile", score=rng.random(candidates).tolist()),
+            types_pb2.LegScores(leg=BLEND, score=(1 - rng.random(candidates)).tolist()),
+        ],
     )
     return ranker_pb2.RankRequest(context=context, scene=_SCENE, candidates=columns)
 
@@ -134,6 +157,7 @@ async def run(
         stub = retriever_pb2_grpc.RetrieverStub(channel)
         cache = ItemVectors(stub, card.manifest.space_version, card.manifest.dim, RankerSettings(vector_seconds=10))
         ranking = Ranking("bench", card.manifest, model, cache, cache.close, workers, RankerSettings())
+        signals = made_signals(ids, rng)
         taken: dict[str, list[tuple[float, float]]] = {}
         for number in range(rounds + 3):
             request = request_of(ids, candidates, history, rng)
@@ -150,6 +174,11 @@ async def run(
             worst = max(float(np.abs(one - scores["network, eager PyTorch"]).max()) for one in scores.values())
             if not worst <= _EQUAL:
                 raise RuntimeError(f"scores differ by {worst:.1e}, more than {_EQUAL}")
+            began, spent = time.perf_counter(), time.process_time()
+            signals.of(request.context.history, request.candidates.id)
+            if number >= 3:
+                both = 1000 * (time.perf_counter() - began), 1000 * (time.process_time() - spent)
+                taken.setdefault("signals of a ranker of sequences, beside", []).append(both)
         await ranking.close()
     await server.stop(None)
     workers.shutdown()
@@ -173,6 +202,9 @@ def ways(
     history = History.of(entries, met, np.ones(len(entries), np.bool_), model.max_history, now)
     rows = features(request.context, "", _SCENE, request.candidates, np.zeros(len(ids)), now)
 
+    # From the blend of the cold start to the ranker, as HOME has it.
+    own, blended = handover(request)
+
     async def eager() -> Float32:
         with torch.inference_mode():
             shopper = trained.model.shopper(
@@ -184,13 +216,16 @@ def ways(
             inputs = torch.from_numpy(rows).clone()
             inputs[:, 0] = torch.from_numpy(shown) @ shopper
             told = torch.sigmoid(inputs @ torch.from_numpy(heads.weights) + torch.from_numpy(heads.bias))
-            found: Float32 = (told @ torch.from_numpy(weights)).numpy()
-        return found
+            found = (told @ torch.from_numpy(weights)).numpy()
+        return mixed(found)
 
     async def engine(shopper: Float32 | None = None) -> Float32:
         inputs = rows.copy()
         inputs[:, 0] = (shown * (model.shopper(history) if shopper is None else shopper)).sum(axis=1)
-        found: Float32 = model.probabilities(inputs) @ weights
+        return mixed(model.probabilities(inputs) @ weights)
+
+    def mixed(score: Float32) -> Float32:
+        found: Float32 = (blended * score**own).astype(np.float32)
         return found
 
     encoded = model.shopper(history)

@@ -64,8 +64,8 @@ class Signals:
         for name, vectors in self.vectors.items():
             cosines = _cosines(vectors, histories, items)
             found[f"{name}_newest"] = cosines[0]
-            found[f"{name}_nearest"] = np.max(cosines, axis=0)
-            found[f"{name}_mean"] = np.mean(cosines, axis=0)
+            found[f"{name}_nearest"] = cosines.max(axis=0)
+            found[f"{name}_mean"] = cosines.mean(axis=0)
         return found
 
     def write(self, file: Path) -> None:
@@ -111,18 +111,19 @@ def said(table: Neighbours, histories: Sequence[Ints], keep: int, decay: float) 
     return np.stack([table.of(*latest(history, keep, decay), own=0.0) for history in histories])
 
 
-def _cosines(vectors: Float32, histories: Sequence[Ints], items: Ints | None) -> list[Float32]:
+def _cosines(vectors: Float32, histories: Sequence[Ints], items: Ints | None) -> Float32:
     """Of every item, or of those numbered, with the latest five items of each history, the newest first; where a
-    history is shorter, with its newest in place of those that it lacks: five of (histories, items)."""
+    history is shorter, with its newest in place of those that it lacks: (5, histories, items)."""
     rows = [
         [history[-step] if step <= len(history) else history[-1] for history in histories]
         for step in range(1, _NEAREST_OF + 1)
     ]
+    met = vectors[np.array(rows)]
     if items is None:
-        return [vectors[row] @ vectors.T for row in rows]
+        return met @ vectors.T
     # Not a product of matrices, which may round an item differently in another company.
-    chosen = vectors[items]
-    return [np.einsum("hk,ik->hi", vectors[row], chosen) for row in rows]
+    found: Float32 = np.einsum("nhk,ik->nhi", met, vectors[items])
+    return found
 
 
 def _met(histories: Sequence[Ints], n: int, decay: float) -> Float32:

@@ -10,6 +10,9 @@ from services.domain.signals import SIGNALS, Signals
 from souk.coldstart.v1 import coldstart_pb2
 from souk.vectors import Float32
 
+_PLACE = {name: place for place, name in enumerate(SIGNALS)}
+_UNKNOWN = -1
+
 
 class ItemSignals:
     """Signals of the items that a bundle's ranker was trained on; of others they say nothing."""
@@ -31,15 +34,14 @@ class ItemSignals:
     def of(self, history: Iterable[coldstart_pb2.HistoryEntry], candidates: Sequence[str]) -> Float32:
         """(candidates, len(SIGNALS)): 0 for what is not known, and where nothing of the history speaks for a known
         item but how often items are met."""
-        out = np.zeros((len(candidates), len(SIGNALS)), np.float32)
-        known = [(at, row) for at, item_id in enumerate(candidates) if (row := self._row.get(item_id)) is not None]
-        if not known:
-            return out
-        places, rows = np.array(known, np.int64).T
-        met = [self._row[entry.item_id] for entry in history if entry.type in LIKED and entry.item_id in self._row]
-        if not met:
-            out[places, SIGNALS.index("met_often")] = self._signals.popularity[rows]
-            return out
-        for name, values in self._signals.named([np.array(met, np.int64)], rows).items():
-            out[places, SIGNALS.index(name)] = values[0]
-        return out
+        found = np.array([self._row.get(item_id, _UNKNOWN) for item_id in candidates], np.int64)
+        known = found != _UNKNOWN
+        out = np.zeros((len(SIGNALS), len(candidates)), np.float32)
+        liked = [self._row.get(entry.item_id, _UNKNOWN) for entry in history if entry.type in LIKED]
+        met = np.array([row for row in liked if row != _UNKNOWN], np.int64)
+        if len(met):
+            for name, values in self._signals.named([met], found[known]).items():
+                out[_PLACE[name], known] = values[0]
+        else:
+            out[_PLACE["met_often"], known] = self._signals.popularity[found[known]]
+        return out.T
