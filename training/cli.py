@@ -10,6 +10,7 @@ from training.data.quality.cli import quality
 from training.encoder.cli import app as encoder
 from training.evaluate.cli import app as evaluate
 from training.labels.cli import check_labels, synthesize
+from training.labels.pairs_cli import synthesize_pairs
 from training.privacy.cli import app as privacy
 from training.runs.cli import app as runs
 from training.train_cli import app as train
@@ -22,6 +23,7 @@ app.command()(clean)
 app.command()(quality)
 app.command()(synthesize)
 app.command("check-labels")(check_labels)
+app.command("synthesize-pairs")(synthesize_pairs)
 app.command()(bundle)
 app.add_typer(data, name="data")
 app.add_typer(encoder, name="encoder")
