@@ -49,7 +49,7 @@ def main() -> None:
     sequences = read_sequences(given.sequences, seed=1)
     items = [table.get(item_id, types_pb2.Item(id=item_id, title=item_id)) for item_id in sequences.item_ids]
     for item in items:
-        item.visible = True
+        item.visible, item.currency = True, "USD"
     if not (given.work / "bundle").exists():
         assemble(given.encoder, given.work / "bundle", given.ranker)
     served = Served.open(given.ranker)
