@@ -199,9 +199,10 @@ class Pipeline:
         else:
             computed, pinned = await asyncio.gather(compute(), self._steps.find_pinned(journey, wanted))
             listed = computed.with_pins(wanted.pins, pinned)
-            left = sum(not before.has_shown(item_id) for item_id in listed.ids())
+            ids = listed.ids()
+            left = sum(not before.has_shown(item_id) for item_id in ids) if before.shown else len(ids)
             if left > wanted.page_size:
-                ranked = list(zip(listed.ids(), listed.scores, strict=True))
+                ranked = list(zip(ids, listed.scores, strict=True))
                 self._background.start(
                     self._pages.keep(
                         before.request_id, before.fingerprint, Kept(listed.policy, ranked, listed.stood_in)
