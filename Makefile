@@ -53,6 +53,7 @@ bench: setup bundle $(LOAD)/bundle  ## speed against named baselines of the same
 	$(BIN)/python -m loadtest.ranker_bench
 	$(BIN)/python -m loadtest.reranker_bench
 	$(BIN)/python -m loadtest.gateway_bench --dataset $(LOAD)/dataset --serve $(LOAD)/bundle --home $(LOAD)/stack --restart
+	$(BIN)/python -m loadtest.pipeline_bench --dataset $(LOAD)/dataset --serve $(LOAD)/bundle --home $(LOAD)/stack
 
 load: setup $(LOAD)/bundle  ## a whole shop under growing load: latency, the knee, use; a report in reports/
 	$(BIN)/python -m loadtest run --dataset $(LOAD)/dataset --serve $(LOAD)/bundle --home $(LOAD)/stack
