@@ -1,5 +1,8 @@
 """Weights of the network and of the signals beside it, fitted to what shoppers of the validation met next."""
 
+from collections.abc import Container
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -18,37 +21,57 @@ _SMALLEST_SPREAD = 1e-6
 _WIDE, _HALVINGS = 30.0, 60
 
 
-def fit_weights(
-    sequences: Sequences, shoppers: Ints, products: Scores, signals: Signals, masked: bool
-) -> tuple[dict[str, float], float]:
+@dataclass(frozen=True)
+class Moments:
+    """Of each of m moments candidates, `values` (candidates, signals) in the order of `names`, and at which `place` of
+    them is what was met."""
+
+    names: list[str]
+    values: list[Float32]
+    places: list[int]
+
+    @classmethod
+    def of(cls, sequences: Sequences, shoppers: Ints, products: Scores, signals: Signals, masked: bool) -> "Moments":
+        """The validation of these shoppers: the 150 items that the network puts highest and the 150 that follows does,
+        where what was met is among them. What was met before is no candidate where it is `masked`."""
+        made = cls([], [], [])
+        for histories, items in moments(sequences, 2, shoppers):
+            found = {NETWORK: products(histories), **signals.named(histories)}
+            if masked:
+                leave_out(found[NETWORK], histories)
+            made.names[:] = found
+            for row, item in enumerate(items.tolist()):
+                chosen = np.union1d(_highest(found[NETWORK][row]), _highest(found["follows"][row]))
+                chosen = chosen[np.isfinite(found[NETWORK][row, chosen])]
+                if item in chosen:
+                    made.values.append(np.stack([values[row, chosen] for values in found.values()], axis=1))
+                    made.places.append(int(np.flatnonzero(chosen == item)[0]))
+        return made
+
+    def without(self, names: Container[str]) -> "Moments":
+        """The same without these signals."""
+        kept = [at for at, name in enumerate(self.names) if name not in names]
+        values = [each[:, kept] for each in self.values]
+        return Moments([self.names[at] for at in kept], values, self.places)
+
+
+def fit_weights(moments: Moments) -> tuple[dict[str, float], float]:
     """A weight by name of signal, the network's among them: a multinomial logit (McFadden 1974) of the item met next
-    among the 150 that the network puts highest and the 150 that follows does. And a bias, with which the mean of
-    sigmoid(score + bias) over these candidates is the share of those that were met: calibration in the large.
+    among the candidates. And a bias, with which the mean of sigmoid(score + bias) over these candidates is the share of
+    those that were met: calibration in the large.
 
     Over the weights of the standardised signals lies a normal prior of precision 10 around the network alone, so that
-    few shoppers move little. What was met before is no candidate where it is `masked`.
+    few moments move little.
     """
-    names: list[str] = []
-    rows: list[Float32] = []
-    places: list[int] = []
-    for histories, items in moments(sequences, 2, shoppers):
-        found = {NETWORK: products(histories), **signals.named(histories)}
-        if masked:
-            leave_out(found[NETWORK], histories)
-        names = list(found)
-        for row, item in enumerate(items.tolist()):
-            chosen = np.union1d(_highest(found[NETWORK][row]), _highest(found["follows"][row]))
-            chosen = chosen[np.isfinite(found[NETWORK][row, chosen])]
-            if item in chosen:
-                rows.append(np.stack([values[row, chosen] for values in found.values()], axis=1))
-                places.append(int(np.flatnonzero(chosen == item)[0]))
-    if not rows:
+    if not moments.values:
         return {NETWORK: 1.0}, 0.0
-    spread = np.maximum(np.concatenate(rows).std(axis=0), _SMALLEST_SPREAD)
-    first = torch.zeros(len(names))
-    first[0] = float(spread[0])
-    weights = _fit(rows, places, spread, first).numpy() / spread
-    return dict(zip(names, weights.tolist(), strict=True)), _bias(np.concatenate(rows) @ weights, len(rows))
+    together = np.concatenate(moments.values)
+    spread = np.maximum(together.std(axis=0), _SMALLEST_SPREAD)
+    at = moments.names.index(NETWORK)
+    first = torch.zeros(len(spread))
+    first[at] = float(spread[at])
+    weights = _fit(moments.values, moments.places, spread, first).numpy() / spread
+    return dict(zip(moments.names, weights.tolist(), strict=True)), _bias(together @ weights, len(moments.values))
 
 
 def _bias(scores: Floats, met: int) -> float:

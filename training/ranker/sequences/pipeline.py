@@ -17,7 +17,7 @@ from souk.vectors import Float32
 from training.new_directory import new_directory
 from training.ranker.log import Ints
 from training.ranker.neighbours import find_neighbours
-from training.ranker.sequences.blend import fit_weights
+from training.ranker.sequences.blend import Moments, fit_weights
 from training.ranker.sequences.config import SequencesConfig
 from training.ranker.sequences.export import Served, prove, write, write_ranker, write_report
 from training.ranker.sequences.files import Sequences
@@ -137,7 +137,7 @@ def fit(
         proved = prove(model, scale, draft)
         write_report(draft, model, scale, {NETWORK: 1.0}, {})
         told("weights of the signals beside the network")
-        weights, bias = fit_weights(sequences, some, Served.open(draft).products, signals, masked)
+        weights, bias = fit_weights(Moments.of(sequences, some, Served.open(draft).products, signals, masked))
         write_report(draft, model, scale, weights, {})
         told("test")
         served = Served.open(draft)

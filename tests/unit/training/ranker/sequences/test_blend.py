@@ -7,7 +7,7 @@ import numpy as np
 from services.domain.signals import Signals
 from souk.vectors import Float32
 from training.ranker.log import Ints
-from training.ranker.sequences.blend import fit_weights
+from training.ranker.sequences.blend import Moments, fit_weights
 from training.ranker.sequences.files import Sequences, read_sequences
 from training.ranker.sequences.follows import find_follows
 from training.ranker.sequences.judging import Scores, measures, ranks_of
@@ -53,7 +53,8 @@ def ndcg(sequences: Sequences, scores: Scores) -> float:
 def test_what_tells_is_found(tmp_path: Path) -> None:
     sequences = walks(tmp_path / "walks.txt", 150)
     said, products = signals(sequences), noise(len(sequences.item_ids))
-    weights, bias = fit_weights(sequences, np.arange(sequences.shoppers), products, said, masked=True)
+    known = Moments.of(sequences, np.arange(sequences.shoppers), products, said, masked=True)
+    weights, bias = fit_weights(known)
     assert bias < 0
 
     def blended(histories: list[Ints]) -> Float32:
@@ -64,11 +65,15 @@ def test_what_tells_is_found(tmp_path: Path) -> None:
 
     assert abs(weights[NETWORK]) < 0.5
     assert weights["content_newest"] > 0
+    rest, _ = fit_weights(known.without({"content_newest"}))
+    assert set(weights) - set(rest) == {"content_newest"}
     assert ndcg(sequences, blended) > ndcg(sequences, products) + 0.3
 
 
 def test_few_shoppers_move_little(tmp_path: Path) -> None:
     sequences = walks(tmp_path / "walks.txt", 150)
     said, products = signals(sequences), noise(len(sequences.item_ids))
-    few, many = (fit_weights(sequences, np.arange(k), products, said, masked=True)[0][NETWORK] for k in (2, 150))
+    few, many = (
+        fit_weights(Moments.of(sequences, np.arange(k), products, said, masked=True))[0][NETWORK] for k in (2, 150)
+    )
     assert abs(few - 1) < abs(many - 1) / 2
