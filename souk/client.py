@@ -245,6 +245,11 @@ class Client:
         """One item (see Shop.GetItem)."""
         return (await self._call(self._shop.GetItem, shop_pb2.GetItemRequest(item_id=item_id), timeout)).item
 
+    async def item_stage(self, item_id: str, *, timeout: float | None = None) -> coldstart_pb2.GetItemStageResponse:
+        """How much is known of an item and from what, from coldstart itself."""
+        request = coldstart_pb2.GetItemStageRequest(item_id=item_id)
+        return await self._call(self._coldstart.GetItemStage, request, timeout)
+
     async def embed(
         self,
         inputs: Sequence[str | types_pb2.Item],
@@ -445,6 +450,7 @@ class SyncClient:
     upsert_items = _sync(Client.upsert_items)
     delete_items = _sync(Client.delete_items)
     get_item = _sync(Client.get_item)
+    item_stage = _sync(Client.item_stage)
     embed = _sync(Client.embed)
     vectors = _sync(Client.vectors)
     nearest = _sync(Client.nearest)

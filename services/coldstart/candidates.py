@@ -1,5 +1,7 @@
 """What to look for, by stage and scene: query vectors and scored id lists. Nothing is retrieved here.
 
+What a shopper searched for counts as a look at the items whose titles hold the words (titles.py).
+
 COLD: popular with people like the shopper (country, age band), the best of every category, new items. WARM: near the
 content profile and the topics, items met by the same shoppers, popular in the shopper's categories. HOT: the dense
 profile, items met by the same shoppers, what is bought again; the behaviour vector, which decides, comes from the
@@ -21,6 +23,7 @@ from services.coldstart.log import Log, segments_of
 from services.coldstart.popularity import Scored
 from services.coldstart.settings import ColdstartSettings
 from services.coldstart.shelf import Newcomer, roots
+from services.coldstart.state import MAX_SEARCHES
 from services.domain.blended import BLEND
 from services.domain.checks import Invalid, check_count, check_id, check_vector
 from services.domain.features import LIKE, LIKED, PROFILE, TOGETHER
@@ -62,6 +65,7 @@ def check_candidates(request: coldstart_pb2.CandidatesRequest) -> None:
     if context.stage not in _STAGES:
         raise Invalid("context.stage", f"{context.stage} is not a stage")
     check_count(context.history, "context.history", 0, 256)
+    check_count(context.searches, "context.searches", 0, MAX_SEARCHES)
     check_count(context.seen_item_ids, "context.seen_item_ids", 0, 2_000)
     check_count(context.cart_item_ids, "context.cart_item_ids", 0, 100)
     if request.scene not in types_pb2.Scene.values() or request.scene == types_pb2.SCENE_UNSPECIFIED:
@@ -92,8 +96,9 @@ class _Choice:
         self._crowd = sources.crowd
         self._charts = sources.crowd.popularity.charts
         self._answer = coldstart_pb2.CandidatesResponse(generation=knowledge.generation)
-        history = [(entry.item_id, entry.type, entry.time_ms) for entry in self._context.history]
-        self._weights = profile.item_weights(history, sources.settings.half_life_days)
+        signals = profile.signals(self._context)
+        self._weights = profile.item_weights(signals, sources.settings.half_life_days)
+        self._liked = [item for item, kind, _ in signals if kind in LIKED or kind == types_pb2.EVENT_TYPE_SEARCH]
         self._profile = self._dense()
 
     def answer(self) -> coldstart_pb2.CandidatesResponse:
@@ -157,9 +162,9 @@ class _Choice:
             return []
         context, shelf = self._context, self._crowd.shelf
         among = [one.item for one in shelf.newcomers] if self._request.scene == types_pb2.SCENE_NEW_ARRIVALS else None
-        liked = [entry.item_id for entry in context.history if entry.type in LIKED]
         told = [f"{each.name}={value}" for each in context.attributes for value in each.values]
-        return blended.best(liked, len(context.history), told, _LISTED, among)
+        events = len(context.history) + len(context.searches)
+        return blended.best(self._liked, events, told, _LISTED, among)
 
     def _popular(self, segment: float, categories: float) -> None:
         if segment:
@@ -174,7 +179,7 @@ class _Choice:
         own = {root for share in self._context.categories for root in roots(share.name)[:1]}
         arms = [newcomer for newcomer in new if roots(newcomer.category)[:1] and roots(newcomer.category)[0] in own]
         arms = (arms or new)[:MAX_ARMS]
-        expected = exploration.expectations(arms, self._knowledge.blended, self._crowd.shelf.trials)
+        expected = exploration.expectations(arms, self._knowledge.blended, self._crowd.shelf.answered)
         drawn = exploration.draw(arms, expected, self._sources.random())
         if drawn is not None:
             self._answer.explorations.add(
@@ -214,7 +219,7 @@ class _Choice:
 
     def _latest_liked(self) -> dict[str, float]:
         """The shopper's latest distinct items that an event spoke for, the newer weighing more."""
-        items = dict.fromkeys(entry.item_id for entry in reversed(self._context.history) if entry.type in LIKED)
+        items = dict.fromkeys(reversed(self._liked))
         return {item: _FADE**rank for rank, item in zip(range(_LATEST), items, strict=False)}
 
     def _near(self, items: Sequence[str]) -> Scored:

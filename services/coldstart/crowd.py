@@ -3,8 +3,9 @@
 from services.coldstart.log import Batch, Happening, Log
 from services.coldstart.popularity import Popularity
 from services.coldstart.shelf import Shelf
+from services.coldstart.titles import Titles
 from services.coldstart.together import Together
-from services.domain.features import LIKED
+from services.domain.features import LIKED, TURNED_DOWN
 from souk.types.v1 import types_pb2
 
 # Events read at the start: the latest, which is where nearly all weight is.
@@ -24,6 +25,7 @@ class Crowd:
     def __init__(self, half_life_days: float, new_days: float) -> None:
         self._new_days = new_days
         self.shelf = Shelf()
+        self.titles = Titles()
         self.popularity = Popularity(half_life_days)
         self.met = Together(LIKED, None)
         """Items of the same shoppers, however far apart."""
@@ -38,6 +40,9 @@ class Crowd:
         """Makes all of it from the log; before its writer starts."""
         for item, facts, shown, clicked in log.items():
             self.shelf.put(item, facts, shown, clicked)
+            self.titles.put(item, facts.title)
+        for item, counts in log.counted(list(LIKED | TURNED_DOWN)).items():
+            self.shelf.heard(item, counts)
         some: list[Happening] = []
         for happening in log.replay(_REPLAY_EVENTS):
             some.append(happening)
@@ -48,11 +53,14 @@ class Crowd:
         self._count_repeats(log)
         self.refresh(now)
 
-    def told(self, batch: Batch, log: Log) -> None:
+    def told(self, batch: Batch, log: Log, now: float) -> None:
         """Takes in what was committed."""
         for item, facts in batch.items.items():
             self.shelf.put(item, facts)
-        self.shelf.tried(batch.shown, batch.clicked)
+            self.titles.put(item, facts.title)
+        self.shelf.tried(batch.shown, batch.clicked, now)
+        for item, kind in batch.joined:
+            self.shelf.heard(item, {kind: 1})
         self._add(batch.happened)
         self.met.forget(batch.forgotten)
         self.bought.forget(batch.forgotten)

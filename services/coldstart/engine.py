@@ -107,7 +107,7 @@ class Engine:
         except BaseException:
             self.log.close()
             raise
-        self.log.start(lambda batch: self.crowd.told(batch, self.log))
+        self.log.start(lambda batch: self.crowd.told(batch, self.log, time.time()))
         self.sources = Sources(self.log, self.crowd, self.settings, random.Random(self.settings.explore_seed).random)
         self._opened = True
         seconds = round(time.monotonic() - began, 2)

@@ -192,6 +192,8 @@ class Batch:
     happened: list[Happening] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
     clicked: list[str] = field(default_factory=list)
+    joined: list[tuple[str, int]] = field(default_factory=list)
+    """Items that are known and the types of events that now count for them."""
     items: dict[str, Facts] = field(default_factory=dict)
     forgotten: list[int] = field(default_factory=list)
     _met: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -409,15 +411,21 @@ class Batch:
         if not known:
             self.db.execute("INSERT INTO waiting VALUES (?, ?)", (happening.item, sequence))
             self.counts.waiting += 1
-        elif happening.type == types_pb2.EVENT_TYPE_CLICK:
+            return True
+        self.joined.append((happening.item, happening.type))
+        if happening.type == types_pb2.EVENT_TYPE_CLICK:
             self.db.execute("UPDATE items SET clicked = clicked + 1 WHERE id = ?", (happening.item,))
             self.clicked.append(happening.item)
-        return not known
+        return False
 
     def _end_waiting(self, item_id: str) -> None:
         """The contexts of those whose events waited are other ones now: their versions move."""
-        if not self._found("SELECT 1 FROM waiting WHERE item = ? LIMIT 1", item_id):
+        kinds = self.db.execute(
+            "SELECT e.type FROM waiting w JOIN events e ON e.sequence = w.event WHERE w.item = ?", (item_id,)
+        ).fetchall()
+        if not kinds:
             return
+        self.joined += [(item_id, kind) for (kind,) in kinds]
         version = self._next()
         self.db.execute(
             "UPDATE shoppers SET version = ? WHERE key IN (SELECT e.shopper FROM waiting w JOIN events e "
@@ -586,6 +594,17 @@ class Log(Journal[Batch]):
                 (key, limit),
             ).fetchall()
         return [Entry(*row) for row in rows]
+
+    def searches(self, key: int, limit: int) -> list[types_pb2.Event]:
+        """A shopper's latest `limit` searches among the latest 300 events, oldest first."""
+        with self.reading() as db:
+            rows = db.execute(
+                "SELECT event FROM (SELECT sequence, time_ms, type, event FROM events INDEXED BY events_by_shopper "
+                "WHERE shopper = ? ORDER BY sequence DESC LIMIT 300) WHERE type = 1 "
+                "ORDER BY time_ms DESC, sequence DESC LIMIT ?",
+                (key, limit),
+            ).fetchall()
+        return [types_pb2.Event.FromString(event) for (event,) in reversed(rows)]
 
     def vectors(self, ids: Sequence[str], space: str) -> dict[str, Float32]:
         """Content vectors (float32, (dim,)) of the items that have one in this space version."""

@@ -20,8 +20,19 @@ WEIGHTS: Mapping[int, float] = {
     types_pb2.EVENT_TYPE_UNCART: -0.5,
     types_pb2.EVENT_TYPE_RETURN: -1.0,
     types_pb2.EVENT_TYPE_SKIP: -1.0,
+    # For each of up to three items that a search is about: together as much as a view.
+    types_pb2.EVENT_TYPE_SEARCH: 1 / 3,
 }
 _DAY_MS = 86_400_000
+
+
+def signals(context: coldstart_pb2.ShopperContext) -> list[tuple[str, int, int]]:
+    """What was done with items and searched for: (item, type, time in ms), oldest first."""
+    found = [(entry.item_id, int(entry.type), entry.time_ms) for entry in context.history]
+    for search in context.searches:
+        # The best last, since what comes later counts more.
+        found += [(item, types_pb2.EVENT_TYPE_SEARCH, search.time_ms) for item in reversed(search.item_ids)]
+    return sorted(found, key=lambda each: each[2])
 
 
 def item_weights(entries: Sequence[tuple[str, int, int]], half_life_days: float) -> dict[str, float]:

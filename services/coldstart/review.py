@@ -91,7 +91,7 @@ def propose(log: Log, shelf: Shelf, decided: set[str], k: int) -> list[review_pb
         }
         return iter(sorted(shares, key=lambda item: (-shares[item], item))[:k])
 
-    fresh = [one.item for one in shelf.newcomers if not one.shown and one.item not in decided][:k]
+    fresh = [one.item for one in shelf.newcomers if not shelf.trials(one.item)[0] and one.item not in decided][:k]
     bought = {item: of.get(types_pb2.EVENT_TYPE_PURCHASE, 0) for item, of in counts.items()}
     shown = {item: shelf.trials(item)[0] for item in counts}
     return [

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc.aio
 
-from services.coldstart import candidates, onboarding, profile
+from services.coldstart import candidates, onboarding, profile, stages
 from services.coldstart.engine import Engine
 from services.coldstart.knowledge import Knowledge
 from services.coldstart.log import Held, merged_attributes
@@ -71,6 +71,22 @@ class ColdstartServicer(coldstart_pb2_grpc.ColdstartServicer):
             await engine.write(lambda: engine.log.put_item(request.item, knowledge.content_version, content))
             vector = await engine.read(partial(self._behaviour, request.item, content, knowledge))
             return _profiled(content, vector, knowledge)
+
+    async def GetItemStage(
+        self, request: coldstart_pb2.GetItemStageRequest, context: _Context
+    ) -> coldstart_pb2.GetItemStageResponse:
+        """How much is known of an item."""
+        check_id(request.item_id, "item_id")
+        shelf = self._engine.crowd.shelf
+        evidence = shelf.evidence(request.item_id)
+        return coldstart_pb2.GetItemStageResponse(
+            stage=stages.of_item(evidence, self._engine.settings.hot_events),
+            events_for=evidence.events_for,
+            events_against=evidence.events_against,
+            shown=evidence.shown,
+            unanswered=evidence.unanswered,
+            is_new=shelf.is_new(request.item_id),
+        )
 
     async def RecordEvents(
         self, request: coldstart_pb2.RecordEventsRequest, context: _Context

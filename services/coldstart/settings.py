@@ -16,7 +16,7 @@ class ColdstartSettings(Settings):
     port: int = Field(7104, ge=1, le=65535, description="Port of the gRPC server.")
     metrics_port: int = Field(8104, ge=0, le=65535, description="Port of the Prometheus page; 0 switches it off.")
     data: Path = Field(Path(".souk/coldstart"), description="Directory of the log, for this process alone.")
-    hot_events: int = Field(5, ge=1, le=256, description="Events with items that make a shopper HOT.")
+    hot_events: int = Field(5, ge=1, le=256, description="Events that make a shopper or an item HOT.")
     half_life_days: float = Field(30.0, gt=0, description="Age at which an event counts half.")
     new_days: float = Field(30.0, gt=0, description="How long an item is new after it was first offered.")
     explore_position: int = Field(4, ge=0, le=999, description="Place in an answer that is kept for exploration.")

@@ -12,11 +12,12 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
-from services.coldstart import profile
+from services.coldstart import profile, stages
 from services.coldstart.crowd import Crowd
 from services.coldstart.knowledge import Knowledge
 from services.coldstart.log import Entry, Facts, Held, Log
 from services.coldstart.settings import ColdstartSettings
+from services.domain.strategies import confidence
 from services.runtime.cache.redis_level import RedisLevel
 from services.runtime.telemetry import CONTEXTS
 from souk.coldstart.v1 import coldstart_pb2
@@ -26,6 +27,7 @@ from souk.vectors import Float32, pack_vector
 MAX_HISTORY = 256
 MAX_SEEN = 2_000
 MAX_CART = 100
+MAX_SEARCHES = 8
 _MAX_SHARES = 16
 _REDIS_SECONDS = 0.05
 _PREFIX = b"souk:shopper:"
@@ -85,11 +87,16 @@ class States:
             return coldstart_pb2.ShopperContext(shopper_id=shopper_id, stage=types_pb2.STAGE_COLD)
         CONTEXTS.labels("log").inc()
         latest = self._log.latest(held.key, MAX_SEEN)
-        ids = list({entry.item for entry in latest[:MAX_HISTORY]})
+        searches = [
+            coldstart_pb2.SearchEntry(query=event.query, time_ms=event.time.ToMilliseconds(), item_ids=found)
+            for event in self._log.searches(held.key, MAX_SEARCHES)
+            if (found := self._crowd.titles.find(event.query))
+        ]
+        ids = list({entry.item for entry in latest[:MAX_HISTORY]} | {one for each in searches for one in each.item_ids})
         vectors = self._log.vectors(ids, knowledge.content_version)
         shelf = self._crowd.shelf
         facts = {item: known for item in ids if (known := shelf.get(item)) is not None}
-        context = derive(shopper_id, latest, facts, vectors, knowledge, self._settings, self._crowd.repeats)
+        context = derive(shopper_id, latest, searches, facts, vectors, knowledge, self._settings, self._crowd.repeats)
         context.version = held.version
         context.attributes.extend(held.attributes)
         return context
@@ -138,26 +145,31 @@ class States:
 def derive(
     shopper_id: str,
     latest: Sequence[Entry],
+    searches: Sequence[coldstart_pb2.SearchEntry],
     facts: Mapping[str, Facts],
     vectors: Mapping[str, Float32],
     knowledge: Knowledge,
     settings: ColdstartSettings,
     repeats: bool,
 ) -> coldstart_pb2.ShopperContext:
-    """The context that follows from the latest events with items, newest first, without version and attributes.
+    """The context that follows from the latest events with items, newest first, and the latest searches with the items
+    they are about, oldest first, without version and attributes.
 
     `repeats`: in this shop things are bought again, so that what was bought need not be hidden. A price the event did
     not tell is the item's.
     """
     recent = latest[:MAX_HISTORY]
-    context = coldstart_pb2.ShopperContext(shopper_id=shopper_id, stage=stage_of(len(recent), settings.hot_events))
+    context = coldstart_pb2.ShopperContext(
+        shopper_id=shopper_id,
+        stage=stages.of_shopper(len(recent), len(searches), settings.hot_events),
+        confidence=confidence(len(recent)),
+        searches=searches,
+    )
     for entry in reversed(recent):
         context.history.add(
             item_id=entry.item, type=_EVENT_TYPE(entry.type), time_ms=entry.time_ms, quantity=entry.quantity
         )
-    weights = profile.item_weights(
-        [(entry.item, entry.type, entry.time_ms) for entry in recent], settings.half_life_days
-    )
+    weights = profile.item_weights(profile.signals(context), settings.half_life_days)
     if knowledge.topics is not None:
         interests = profile.interests(weights, vectors, knowledge.topics)
         if interests is not None:
@@ -179,13 +191,6 @@ def derive(
     if prices:
         context.mean_log_price = sum(map(math.log1p, prices)) / len(prices)
     return context
-
-
-def stage_of(events: int, hot_events: int) -> types_pb2.Stage.ValueType:
-    """The stage of a shopper with so many events with items."""
-    if not events:
-        return types_pb2.STAGE_COLD
-    return types_pb2.STAGE_HOT if events >= hot_events else types_pb2.STAGE_WARM
 
 
 _EVENT_TYPE = types_pb2.EventType.ValueType

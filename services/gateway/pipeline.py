@@ -99,7 +99,7 @@ class Pipeline:
             columns = found.candidates
             if key is not None and not journey.degradations:
                 self._lists.keep(key, found)
-            personal = context is not None and context.stage != types_pb2.STAGE_COLD
+            personal = context is not None and len(context.history) > 0
             if not personal and not self._settings.rerank:
                 return Listed.as_retrieved(columns)
             return await self._steps.rank(journey, context if personal else None, columns, wanted, query=request.query)
@@ -153,9 +153,9 @@ class Pipeline:
         request = retriever_pb2.SuggestRequest(prefix=prefix, k=k or 10)
         return (await self._steps.read(journey, "suggest", lambda reader: reader.Suggest, request)).suggestions
 
-    async def item(self, journey: Journey, item_id: str) -> types_pb2.Item:
-        """One item as the catalogue holds it. Raises NotFound."""
-        return await self._steps.item(journey, item_id)
+    async def item(self, journey: Journey, item_id: str) -> tuple[types_pb2.Item, types_pb2.Stage.ValueType]:
+        """One item as the catalogue holds it, and how much is known of it. Raises NotFound."""
+        return await asyncio.gather(self._steps.item(journey, item_id), self._steps.item_stage(journey, item_id))
 
     async def _recommended(
         self,

@@ -142,7 +142,8 @@ class GatewayService(shop_pb2_grpc.ShopServicer):
         """Part of the contract."""
         check_id(request.item_id, "item_id")
         async with self._journey(context) as journey:
-            return shop_pb2.GetItemResponse(item=await self._pipeline.item(journey, request.item_id))
+            item, stage = await self._pipeline.item(journey, request.item_id)
+            return shop_pb2.GetItemResponse(item=item, stage=stage)
 
     async def UpsertItems(
         self, request: shop_pb2.UpsertItemsRequest, context: _Context

@@ -250,6 +250,19 @@ class Steps:
             raise NotFound(f"item_id: the catalogue holds no item {item_id!r}")
         return result.item
 
+    async def item_stage(self, journey: Journey, item_id: str) -> types_pb2.Stage.ValueType:
+        """How much is known of an item; not said, and a degradation, where coldstart does not answer."""
+        peers = self._peers
+        if peers.coldstart is None:
+            return types_pb2.STAGE_UNSPECIFIED
+        request = coldstart_pb2.GetItemStageRequest(item_id=item_id)
+        try:
+            call = partial(peers.coldstart.call, peers.coldstart_stub.GetItemStage, request)
+            return (await journey.stage("item stage", _CONTEXT_SHARE, call)).stage
+        except StageFailed as failure:
+            journey.degrade("item stage", failure.reason, "no stage")
+            return types_pb2.STAGE_UNSPECIFIED
+
     async def read(
         self,
         journey: Journey,

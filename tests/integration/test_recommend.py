@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from souk import filters
-from souk.shop.v1 import shop_pb2
+from souk.retriever.v1 import admin_pb2
+from souk.shop.v1 import shop_pb2, shop_pb2_grpc
 from souk.types.v1 import types_pb2
 from tests.integration.shops import Shop, until
 from tests.integration.test_gateway import goods, ids
@@ -65,6 +66,62 @@ def test_many_events_make_a_shopper_hot(shop: Shop) -> None:
     record(shop, "regular", [f"{colour}-lamp" for colour in ("blue", "green", "white", "black")] * 2)
     answer = shop.client.recommend(HOME, shopper_id="regular", page_size=5)
     assert answer.stage == types_pb2.STAGE_HOT
+
+
+def test_a_shopper_from_the_first_visit_to_hot(shop: Shop) -> None:
+    def clocks(answer: shop_pb2.RecommendResponse) -> int:
+        return sum(item.endswith("-clock") for item in ids(answer)[:5])
+
+    def visit() -> shop_pb2.RecommendResponse:
+        return shop.client.recommend(HOME, shopper_id="visitor", page_size=20)
+
+    first = visit()
+    assert first.stage == types_pb2.STAGE_COLD
+    # Words alone, sent by the shop: the next page is another one.
+    search = types_pb2.Event(event_id="words", shopper_id="visitor", type=types_pb2.EVENT_TYPE_SEARCH, query="a clock")
+    assert shop.client.record_events([search]).accepted == 1
+    searched = visit()
+    assert searched.stage == types_pb2.STAGE_WARM
+    assert clocks(searched) > clocks(first)
+    # What is looked at then counts for more than the words.
+    record(shop, "visitor", ["blue-scarf", "green-scarf"])
+    looked = visit()
+    assert looked.stage == types_pb2.STAGE_WARM
+    assert sum(item.endswith("-scarf") for item in ids(looked)[:5]) >= 2
+    assert not {"blue-scarf", "green-scarf"} & set(ids(looked))
+    record(shop, "visitor", ["white-scarf"], types_pb2.EVENT_TYPE_CLICK)
+    record(shop, "visitor", ["white-scarf"], types_pb2.EVENT_TYPE_CART)
+    record(shop, "visitor", ["white-scarf"], types_pb2.EVENT_TYPE_PURCHASE)
+    bought = visit()
+    assert bought.stage == types_pb2.STAGE_HOT
+    assert ids(bought) != ids(looked)
+
+
+def test_an_item_from_upsert_to_hot(shop: Shop) -> None:
+    def stage() -> types_pb2.Stage.ValueType:
+        known = shop.client.item_stage("first-kite")
+        gateway = shop_pb2_grpc.ShopStub(grpc.insecure_channel(shop.gateway.address))
+        assert gateway.GetItem(shop_pb2.GetItemRequest(item_id="first-kite")).stage == known.stage
+        return known.stage
+
+    item = types_pb2.Item(id="first-kite", revision=1, title="dragon kite", category_path=["Home", "Kite"], stock=3)
+    item.created_at.FromSeconds(int(time.time()))
+    shop.client.upsert_items([item], wait=admin_pb2.WAIT_INDEXED, timeout=30)
+    assert stage() == types_pb2.STAGE_COLD
+    until(lambda: shop.client.item_stage("first-kite").is_new)
+    answer = shop.client.recommend(types_pb2.SCENE_NEW_ARRIVALS, shopper_id="buyer-0", page_size=20)
+    assert "first-kite" in ids(answer)
+    # Shown, and nobody had the time to click.
+    until(lambda: shop.client.item_stage("first-kite").shown == 1)
+    assert stage() == types_pb2.STAGE_COLD
+    assert shop.client.item_stage("first-kite").unanswered == 1
+    record(shop, "buyer-0", ["first-kite"], types_pb2.EVENT_TYPE_CLICK)
+    assert stage() == types_pb2.STAGE_WARM
+    for n in range(1, 5):
+        record(shop, f"buyer-{n}", ["first-kite"], types_pb2.EVENT_TYPE_CLICK)
+    assert stage() == types_pb2.STAGE_HOT
+    record(shop, "buyer-1", ["first-kite"], types_pb2.EVENT_TYPE_SKIP)
+    assert stage() == types_pb2.STAGE_WARM
 
 
 def test_two_shoppers_get_different_answers(shop: Shop) -> None:

@@ -103,6 +103,8 @@ class ShopperContext(_message.Message):
     BRANDS_FIELD_NUMBER: _builtins.int
     CATEGORIES_FIELD_NUMBER: _builtins.int
     MEAN_LOG_PRICE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    SEARCHES_FIELD_NUMBER: _builtins.int
     shopper_id: _builtins.str
     """Which shopper."""
     stage: _types_pb2.Stage.ValueType
@@ -113,6 +115,8 @@ class ShopperContext(_message.Message):
     """Grows with every event of the shopper; keys caches."""
     mean_log_price: _builtins.float
     """Mean of the natural logarithm of 1 + price over the shopper's events with a price, in major units; absent without."""
+    confidence: _builtins.float
+    """How far the history speaks for the shopper: events / (events + 3), 0 without any, towards 1."""
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryEntry]:
         """Latest events with items, oldest first, at most 256."""
@@ -145,6 +149,10 @@ class ShopperContext(_message.Message):
     def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedShare]:
         """Category paths met (names joined by " > "), with their share of the shopper's events, largest first, at most 16."""
 
+    @_builtins.property
+    def searches(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchEntry]:
+        """Latest searches whose words are in the title of an item, oldest first, at most 8."""
+
     def __init__(
         self,
         *,
@@ -161,16 +169,50 @@ class ShopperContext(_message.Message):
         brands: _abc.Iterable[Global___NamedShare] | None = ...,
         categories: _abc.Iterable[Global___NamedShare] | None = ...,
         mean_log_price: _builtins.float | None = ...,
+        confidence: _builtins.float = ...,
+        searches: _abc.Iterable[Global___SearchEntry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_log_price", b"_mean_log_price", "mean_log_price", b"mean_log_price", "profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_log_price", b"_mean_log_price", "attributes", b"attributes", "brands", b"brands", "cart_item_ids", b"cart_item_ids", "categories", b"categories", "history", b"history", "mean_log_price", b"mean_log_price", "profile", b"profile", "profile_space_version", b"profile_space_version", "seen_item_ids", b"seen_item_ids", "shopper_id", b"shopper_id", "stage", b"stage", "topics", b"topics", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_log_price", b"_mean_log_price", "attributes", b"attributes", "brands", b"brands", "cart_item_ids", b"cart_item_ids", "categories", b"categories", "confidence", b"confidence", "history", b"history", "mean_log_price", b"mean_log_price", "profile", b"profile", "profile_space_version", b"profile_space_version", "searches", b"searches", "seen_item_ids", b"seen_item_ids", "shopper_id", b"shopper_id", "stage", b"stage", "topics", b"topics", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mean_log_price: _TypeAlias = _typing.Literal["mean_log_price"]  # noqa: Y015
     _WhichOneofArgType__mean_log_price: _TypeAlias = _typing.Literal["_mean_log_price", b"_mean_log_price"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_log_price) -> _WhichOneofReturnType__mean_log_price | None: ...
 
 Global___ShopperContext: _TypeAlias = ShopperContext  # noqa: Y015
+
+@_typing.final
+class SearchEntry(_message.Message):
+    """One search as the profile sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """What was typed."""
+    time_ms: _builtins.int
+    """When, in milliseconds since 1970-01-01 UTC."""
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items whose titles hold its words, best first, at most 3."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        time_ms: _builtins.int = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_ids", b"item_ids", "query", b"query", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchEntry: _TypeAlias = SearchEntry  # noqa: Y015
 
 @_typing.final
 class NamedShare(_message.Message):
@@ -515,6 +557,70 @@ class ProfileItemResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProfileItemResponse: _TypeAlias = ProfileItemResponse  # noqa: Y015
+
+@_typing.final
+class GetItemStageRequest(_message.Message):
+    """Which item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """1 to 128 bytes."""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetItemStageRequest: _TypeAlias = GetItemStageRequest  # noqa: Y015
+
+@_typing.final
+class GetItemStageResponse(_message.Message):
+    """What is known of an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    EVENTS_FOR_FIELD_NUMBER: _builtins.int
+    EVENTS_AGAINST_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
+    UNANSWERED_FIELD_NUMBER: _builtins.int
+    IS_NEW_FIELD_NUMBER: _builtins.int
+    stage: _types_pb2.Stage.ValueType
+    """How much."""
+    events_for: _builtins.int
+    """Events that speak for it: VIEW, CLICK, CART, PURCHASE."""
+    events_against: _builtins.int
+    """Events that speak against it: UNCART, RETURN, SKIP."""
+    shown: _builtins.int
+    """How often it was shown."""
+    unanswered: _builtins.int
+    """Showings of that of which the answer may still come: they do not count as turned down."""
+    is_new: _builtins.bool
+    """Whether it is new: offered lately and not yet shown so often that the place for new items is closed to it."""
+    def __init__(
+        self,
+        *,
+        stage: _types_pb2.Stage.ValueType = ...,
+        events_for: _builtins.int = ...,
+        events_against: _builtins.int = ...,
+        shown: _builtins.int = ...,
+        unanswered: _builtins.int = ...,
+        is_new: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events_against", b"events_against", "events_for", b"events_for", "is_new", b"is_new", "shown", b"shown", "stage", b"stage", "unanswered", b"unanswered"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetItemStageResponse: _TypeAlias = GetItemStageResponse  # noqa: Y015
 
 @_typing.final
 class RecordEventsRequest(_message.Message):

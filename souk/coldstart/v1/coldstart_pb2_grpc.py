@@ -50,6 +50,11 @@ class ColdstartStub:
                 request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemRequest.SerializeToString,
                 response_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemResponse.FromString,
                 _registered_method=True)
+        self.GetItemStage = channel.unary_unary(
+                '/souk.coldstart.v1.Coldstart/GetItemStage',
+                request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.GetItemStageRequest.SerializeToString,
+                response_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.GetItemStageResponse.FromString,
+                _registered_method=True)
         self.RecordEvents = channel.unary_unary(
                 '/souk.coldstart.v1.Coldstart/RecordEvents',
                 request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.RecordEventsRequest.SerializeToString,
@@ -117,6 +122,14 @@ class ColdstartServicer:
         is remembered as it is told here: contexts, popularity by category and exploration know items from this alone.
         FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
         others as for GetShopperContext.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetItemStage(self, request, context):
+        """How much is known of an item, and from what; COLD for one that was never told of.
+        Statuses as for GetShopperContext.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,6 +213,11 @@ def add_ColdstartServicer_to_server(servicer, server):
                     servicer.ProfileItem,
                     request_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemRequest.FromString,
                     response_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemResponse.SerializeToString,
+            ),
+            'GetItemStage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetItemStage,
+                    request_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.GetItemStageRequest.FromString,
+                    response_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.GetItemStageResponse.SerializeToString,
             ),
             'RecordEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordEvents,
@@ -319,6 +337,33 @@ class Coldstart:
             '/souk.coldstart.v1.Coldstart/ProfileItem',
             souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemRequest.SerializeToString,
             souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetItemStage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/souk.coldstart.v1.Coldstart/GetItemStage',
+            souk_dot_coldstart_dot_v1_dot_coldstart__pb2.GetItemStageRequest.SerializeToString,
+            souk_dot_coldstart_dot_v1_dot_coldstart__pb2.GetItemStageResponse.FromString,
             options,
             channel_credentials,
             insecure,

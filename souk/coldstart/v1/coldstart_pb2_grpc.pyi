@@ -52,6 +52,10 @@ class ColdstartStub:
       FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
       others as for GetShopperContext.
     """
+    GetItemStage: _grpc.UnaryUnaryMultiCallable[_coldstart_pb2.GetItemStageRequest, _coldstart_pb2.GetItemStageResponse]
+    """How much is known of an item, and from what; COLD for one that was never told of.
+    Statuses as for GetShopperContext.
+    """
     RecordEvents: _grpc.UnaryUnaryMultiCallable[_coldstart_pb2.RecordEventsRequest, _coldstart_pb2.RecordEventsResponse]
     """Writes events; answered after the commit. A known event_id changes nothing, so a retry is harmless.
       INVALID_ARGUMENT    an event is malformed; the message names it; none of the batch is written.
@@ -109,6 +113,10 @@ class ColdstartAsyncStub(ColdstartStub):
     is remembered as it is told here: contexts, popularity by category and exploration know items from this alone.
       FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
       others as for GetShopperContext.
+    """
+    GetItemStage: _aio.UnaryUnaryMultiCallable[_coldstart_pb2.GetItemStageRequest, _coldstart_pb2.GetItemStageResponse]  # type: ignore[assignment]
+    """How much is known of an item, and from what; COLD for one that was never told of.
+    Statuses as for GetShopperContext.
     """
     RecordEvents: _aio.UnaryUnaryMultiCallable[_coldstart_pb2.RecordEventsRequest, _coldstart_pb2.RecordEventsResponse]  # type: ignore[assignment]
     """Writes events; answered after the commit. A known event_id changes nothing, so a retry is harmless.
@@ -182,6 +190,16 @@ class ColdstartServicer(metaclass=_abc_1.ABCMeta):
         is remembered as it is told here: contexts, popularity by category and exploration know items from this alone.
           FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
           others as for GetShopperContext.
+        """
+
+    @_abc_1.abstractmethod
+    def GetItemStage(
+        self,
+        request: _coldstart_pb2.GetItemStageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coldstart_pb2.GetItemStageResponse, _abc.Awaitable[_coldstart_pb2.GetItemStageResponse]]:
+        """How much is known of an item, and from what; COLD for one that was never told of.
+        Statuses as for GetShopperContext.
         """
 
     @_abc_1.abstractmethod

@@ -796,6 +796,9 @@ class GetItemResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEM_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    stage: _types_pb2.Stage.ValueType
+    """How much is known of it from what shoppers did; not said where coldstart did not answer."""
     @_builtins.property
     def item(self) -> _types_pb2.Item:
         """As the catalogue holds it."""
@@ -804,10 +807,11 @@ class GetItemResponse(_message.Message):
         self,
         *,
         item: _types_pb2.Item | None = ...,
+        stage: _types_pb2.Stage.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

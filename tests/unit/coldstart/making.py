@@ -80,7 +80,7 @@ class Shop:
         self.log = Log(directory, clock=lambda: NOW)
         self.crowd = Crowd(self.settings.half_life_days, self.settings.new_days)
         self.crowd.load(self.log, NOW)
-        self.log.start(lambda batch: self.crowd.told(batch, self.log))
+        self.log.start(lambda batch: self.crowd.told(batch, self.log, NOW))
 
     def record(self, *events: types_pb2.Event) -> coldstart_pb2.RecordEventsResponse:
         """Writes events and waits for their commit."""

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import pytest
 import redis
 
+from services.coldstart import stages
 from services.coldstart.log import Entry, Facts
-from services.coldstart.state import States, derive, stage_of
+from services.coldstart.state import States, derive
 from souk.coldstart.v1 import coldstart_pb2
 from souk.types.v1 import types_pb2
 from souk.vectors import unpack_vector
@@ -20,6 +21,7 @@ from tests.unit.coldstart.making import (
     DAY,
     NOW,
     PURCHASE,
+    SEARCH,
     SKIP,
     SPACE,
     UNCART,
@@ -54,7 +56,7 @@ def holding(direct: redis.Redis, text: bytes) -> int:
 
 def derived(*entries: Entry, repeats: bool = False, **facts: Facts) -> coldstart_pb2.ShopperContext:
     """From entries told oldest first."""
-    return derive("s", entries[::-1], facts, {}, KNOWLEDGE, configured(), repeats)
+    return derive("s", entries[::-1], [], facts, {}, KNOWLEDGE, configured(), repeats)
 
 
 def entry(name: str, kind: int = VIEW, quantity: int = 1, price: float | None = None, at: int = 0) -> Entry:
@@ -62,9 +64,10 @@ def entry(name: str, kind: int = VIEW, quantity: int = 1, price: float | None = 
 
 
 def test_stages_count_events_with_items() -> None:
-    stages = [stage_of(n, 5) for n in (0, 1, 4, 5, 256)]
+    found = [stages.of_shopper(n, 0, 5) for n in (0, 1, 4, 5, 256)]
     cold, warm, hot = types_pb2.STAGE_COLD, types_pb2.STAGE_WARM, types_pb2.STAGE_HOT
-    assert stages == [cold, warm, warm, hot, hot]
+    assert found == [cold, warm, warm, hot, hot]
+    assert stages.of_shopper(0, 1, 5) == stages.of_shopper(0, 99, 5) == warm
 
 
 def test_the_cart_is_what_was_put_in_and_not_taken_out_or_bought() -> None:
@@ -128,6 +131,38 @@ async def test_events_shape_the_context(tmp_path: Path) -> None:
     assert told.attributes[0].values == ["GB"]
     assert told.brands[0].name == "Fleet"
     assert told.version > 0
+
+
+async def test_searches_are_signals_until_events_outweigh_them(tmp_path: Path) -> None:
+    with Shop(tmp_path) as shop:
+        for n, title in enumerate(["green tea", "black tea", "mint tea", "fruit tea", "running shoe"]):
+            made = item(f"i{n}", "Shoes" if n == 4 else "Tea")
+            made.title = title
+            shop.put(made, towards(0 if n == 4 else 2, n))
+        states = States(shop.log, shop.crowd, shop.settings)
+        shop.record(event("1", item="", kind=SEARCH, query="zzz", at=NOW - 99))
+        assert (await context(states)).stage == types_pb2.STAGE_COLD
+        shop.record(event("2", item="", kind=SEARCH, query="Green tea!", at=NOW - 60))
+        told = await context(states)
+        assert (told.stage, told.confidence, len(told.history), len(told.seen_item_ids)) == (
+            types_pb2.STAGE_WARM,
+            0,
+            0,
+            0,
+        )
+        assert [(one.query, list(one.item_ids)) for one in told.searches] == [("Green tea!", ["i0"])]
+        assert (told.topics[0].label, told.topics[0].share > 0.9) == ("tea", True)
+        assert unpack_vector(told.profile) @ towards(2) > 0.9
+        # Two looks at a shoe say more than one search for tea.
+        shop.record(*(event(f"v{n}", item="i4", at=NOW - n) for n in range(2)))
+        told = await context(states)
+        assert told.confidence == pytest.approx(2 / 5)
+        assert told.topics[0].label == "shoes"
+        shop.record(*(event(f"s{n}", item="", kind=SEARCH, query="mint tea", at=NOW - 30 + n) for n in range(9)))
+        told = await context(states)
+        assert [one.time_ms for one in told.searches] == [int((NOW - 30 + n) * 1000) for n in range(1, 9)]
+        shop.log.forget("s").result(10)
+        assert await context(states) == coldstart_pb2.ShopperContext(shopper_id="s", stage=types_pb2.STAGE_COLD)
 
 
 async def test_a_generation_without_topics_has_the_dense_profile_alone(tmp_path: Path) -> None:
