@@ -11,10 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from training.evaluate.metrics import RULES
+from training.fairness.cli import fairness
 from training.policy.cli import policy
 
 app = typer.Typer(help="How good search, ranking and the cold start are.", no_args_is_help=True)
 app.command()(policy)
+app.command()(fairness)
 
 
 @app.callback()
