@@ -34,6 +34,10 @@ def synthesize(
     ask: Annotated[int, typer.Option(help="Rows in ask.csv that a person should label next.", min=0)] = 32,
     seeds: Annotated[int, typer.Option(help="Splits, where the file has labels to measure against.", min=1)] = 3,
     rows: Annotated[int, _ROWS] = 20_000,
+    balance: Annotated[
+        float,
+        typer.Option(help="How alike classes of unlike size count: 0 as they are, .999 nearly (Cui et al. 2019)."),
+    ] = 0.0,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Label texts from the seed words of a task, without any label.
@@ -56,6 +60,8 @@ def synthesize(
     result: dict[str, Any] = {}
     with refusals(), _progress() as progress:
         declared = read_task(task)
+        if not 0 <= balance < 1:
+            raise ValueError(f"--balance: must be from 0 to below 1, not {balance:g}")
         if out is not None and out.exists():
             raise FileExistsError(f"{out}: exists already; name a new directory with --out")
         texts = read_texts(data, declared)
@@ -71,10 +77,19 @@ def synthesize(
                 some = texts.take(_drawn(np.flatnonzero(texts.label != UNLABELLED), rows, seed))
                 made = vectoriser(declared.language)
                 features = made.fit_transform(some.text)
-                progress.update(bar, description="measuring", total=3 * seeds)
+                progress.update(bar, description="measuring", total=(4 if balance else 3) * seeds)
                 votes = vote(declared, some.text)
                 runs.append(
-                    protocol(features, votes, some.label, classes, declared.shares, seed, lambda: progress.advance(bar))
+                    protocol(
+                        features,
+                        votes,
+                        some.label,
+                        classes,
+                        declared.shares,
+                        balance,
+                        seed,
+                        lambda: progress.advance(bar),
+                    )
                 )
             result = {**over_seeds(runs), "seeds": seeds, "rows": len(some)}
         if out is not None or answers:
@@ -86,10 +101,11 @@ def synthesize(
             persons = np.array([answers[int(row)] for row in learned.row[: len(asked)]], np.int64)
             progress.update(bar, description="labelling")
             if answers:
-                blind = synthesise(features, votes, classes, declared.shares)
+                blind = synthesise(features, votes, classes, declared.shares, balance=balance)
                 said = blind.student.soft(features[: len(asked)]).argmax(axis=1)
                 result["gold"] = asdict(agreement(said, persons))
-            final = synthesise(features, votes, classes, declared.shares, dict(enumerate(persons.tolist())))
+            given = dict(enumerate(persons.tolist()))
+            final = synthesise(features, votes, classes, declared.shares, given, balance)
         if out is not None:
             votes, features = vote(declared, texts.text), made.transform(texts.text)
             soft = final.student.soft(features)
@@ -108,6 +124,7 @@ def synthesize(
                     "task": declared.name,
                     "data_sha256": texts.file_sha256,
                     "gold_labels": len(answers),
+                    "balance": balance,
                     "learned_on": len(learned),
                     "functions": believed,
                     **result,
@@ -117,18 +134,19 @@ def synthesize(
         typer.echo(json.dumps(result, ensure_ascii=False))
         return
     if measured:
-        table = Table("", "accuracy", "macro-F1", "ECE", box=None)
-        for name in ("zero_gold", "gold_32", "full"):
+        table = Table("", "accuracy", "macro-F1", "ECE", "F1 head", "F1 tail", box=None)
+        keys = ("accuracy", "macro_f1", "ece", "head_f1", "tail_f1")
+        for name in [*(["unbalanced"] if balance else []), "zero_gold", "gold_32", "full"]:
             one = result[name]
-            table.add_row(
-                name, *(f"{one[key]:.3f} ± {one[f'{key}_sd']:.3f}" for key in ("accuracy", "macro_f1", "ece"))
-            )
+            table.add_row(name, *(f"{one[key]:.3f} ± {one[f'{key}_sd']:.3f}" for key in keys))
         console.print(table)
     if answers:
         one = result["gold"]
         told = ", ".join(f"{key} {one[key]:.3f}" for key in ("precision", "recall", "f1", "kappa"))
         console.print(f"against {one['texts']} answers, not having seen them: {told}", highlight=False)
-    again = f"python -m training synthesize --data {data} --task {task}"
+    again = f"python -m training synthesize --data {data} --task {task}" + (
+        f" --balance {balance:g}" if balance else ""
+    )
     if out is None:
         console.print(f"next: {again} --out NEW_LABELS", soft_wrap=True, highlight=False)
         return

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy import sparse
-from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
+from sklearn.metrics import cohen_kappa_score, f1_score, precision_recall_fscore_support
 
 from training.labels.functions import Votes
-from training.labels.student import fit_student
+from training.labels.student import balanced, fit_student
 from training.labels.synthesis import synthesise
 from training.labels.task import UNLABELLED, Floats, Ints
 
@@ -17,11 +17,15 @@ TEST, GOLD, BINS = 0.2, 32, 15
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """`ece`: expected calibration error in 15 bins of equal width (Guo et al. 2017)."""
+    """`ece`: expected calibration error in 15 bins of equal width (Guo et al. 2017). `head_f1`, `tail_f1`: mean F1 of
+    the classes with at least as many texts as a class has in the mean, and of those with fewer; of all, where none has.
+    """
 
     accuracy: float
     macro_f1: float
     ece: float
+    head_f1: float
+    tail_f1: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,12 @@ def measure(soft: Floats, labels: Ints) -> Measures:
     right = said == labels
     bins = np.minimum((sure * BINS).astype(int), BINS - 1)
     gaps = [abs(right[bins == one].sum() - sure[bins == one].sum()) for one in range(BINS)]
-    return Measures(float(right.mean()), agreement(said, labels).f1, float(sum(gaps) / len(right)))
+    counts = np.bincount(labels, minlength=soft.shape[1])
+    each = f1_score(labels, said, labels=np.arange(len(counts)), average=None, zero_division=0)
+    head = counts >= counts.mean()
+    tail = ~head & (counts > 0) if (~head & (counts > 0)).any() else head
+    of_classes = agreement(said, labels).f1, float(sum(gaps) / len(right))
+    return Measures(float(right.mean()), *of_classes, float(each[head].mean()), float(each[tail].mean()))
 
 
 def agreement(said: Ints, labels: Ints) -> Agreement:
@@ -58,23 +67,28 @@ def protocol(
     labels: Ints,
     classes: int,
     shares: Floats | None,
+    balance: float,
     seed: int,
     step: Callable[[], None],
 ) -> dict[str, Measures]:
     """The same split for three: no gold label, 32 drawn by seed, and every label of the same student.
 
-    A fifth of the labelled texts, drawn by seed, is the test; of the rest only `gold_32` and `full` see labels.
+    A fifth of the labelled texts, drawn by seed, is the test; of the rest only `gold_32` and `full` see labels. With a
+    `balance`, `unbalanced` is zero_gold without it.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(np.flatnonzero(labels != UNLABELLED))
     test, pool = np.split(order, [int(TEST * len(order))])
     found = {}
     few = {int(row): int(labels[pool[row]]) for row in rng.choice(len(pool), min(GOLD, len(pool)), replace=False)}
-    for name, gold in (("zero_gold", None), (f"gold_{GOLD}", few)):
-        made = synthesise(features[pool], votes.take(pool), classes, shares, gold)
+    ways = [("zero_gold", None, balance), (f"gold_{GOLD}", few, balance)]
+    ways += [("unbalanced", None, 0.0)] if balance else []
+    for name, gold, even in ways:
+        made = synthesise(features[pool], votes.take(pool), classes, shares, gold, even)
         found[name] = measure(made.student.soft(features[test]), labels[test])
         step()
-    full = fit_student(features[pool], np.eye(classes)[labels[pool]])
+    taught = np.eye(classes)[labels[pool]]
+    full = fit_student(features[pool], taught, balanced(taught, balance))
     found["full"] = measure(full.soft(features[test]), labels[test])
     step()
     return found

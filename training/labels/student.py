@@ -38,6 +38,19 @@ class Student:
         return softmax(self.scores(features))
 
 
+def balanced(soft: Floats, balance: float) -> Floats:
+    """What each text counts so that large classes do not drown small ones: (texts,), mean about 1.
+
+    A class of n texts counts as its effective number (1 - balance^n) / (1 - balance) (Cui et al. 2019); `soft`:
+    probabilities (texts, classes), n their sums. 0 leaves all as they are, near 1 classes count alike.
+    """
+    if not balance:
+        return np.ones(len(soft))
+    each = (1 - balance) / (1 - balance ** np.maximum(soft.sum(axis=0), 1))
+    found: Floats = soft @ (each / each.mean())
+    return found
+
+
 def fit_student(
     features: sparse.csr_matrix,
     soft: Floats,

@@ -8,7 +8,7 @@ from scipy import sparse
 
 from training.labels.functions import Votes
 from training.labels.label_model import LabelModel, fit_label_model, offset, softmax
-from training.labels.student import Student, fit_student
+from training.labels.student import Student, balanced, fit_student
 from training.labels.task import Floats, Ints
 
 # Rounds of the student teaching the next one, and how much surer it is made of what it says.
@@ -35,6 +35,7 @@ def synthesise(
     classes: int,
     shares: Floats | None = None,
     gold: Mapping[int, int] | None = None,
+    balance: float = 0.0,
 ) -> Synthesis:
     """Learns from texts without labels: features (texts, features), `votes` of the same texts.
 
@@ -42,6 +43,7 @@ def synthesise(
     beside the seeds (weak supervision); both together teach the next student on all texts, which teaches the next
     (self-training, Scudder 1965). Where `shares` (classes,) of the classes are believed, every teacher is moved until
     its mean is that, without which such a loop runs into the larger class. `gold`: labels of a person, row to class.
+    `balance`: see student.balanced.
     Raises TooLittle.
     """
     gold = gold or {}
@@ -60,7 +62,7 @@ def synthesise(
     def taught(scores: Floats, rows: Ints) -> Student:
         soft = softmax(scores)
         soft[list(gold)] = np.eye(classes)[list(gold.values())]
-        student = fit_student(features[rows], soft[rows], weights[rows])
+        student = fit_student(features[rows], soft[rows], weights[rows] * balanced(soft[rows], balance))
         return student if shares is None else _moved(student, offset(student.scores(features), shares))
 
     known = heard.copy()

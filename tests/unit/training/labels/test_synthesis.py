@@ -7,7 +7,7 @@ from training.labels.ask import ask
 from training.labels.functions import vote
 from training.labels.measure import agreement, measure
 from training.labels.noise import inject, suspects
-from training.labels.student import vectoriser
+from training.labels.student import balanced, fit_student, vectoriser
 from training.labels.synthesis import Synthesis, TooLittle, synthesise
 from training.labels.task import LabelClass, Task
 
@@ -140,3 +140,25 @@ def test_what_is_asked_is_uncertain_common_and_not_twice_the_same() -> None:
     soft = np.array([[0.5, 0.5]] * 8 + [[0.99, 0.01]] * 4 + [[0.5, 0.5]])
     asked = ask(features, soft, 2)
     assert {texts[row] for row in asked} == {"blue shirt", "warm coat"}
+
+
+def test_balanced_classes_count_alike() -> None:
+    soft = np.eye(2)[[0] * 90 + [1] * 10]
+    assert balanced(soft, 0).tolist() == [1.0] * 100
+    weights = balanced(soft, 0.9999)
+    assert weights[:90].sum() == pytest.approx(weights[90:].sum(), rel=0.01)
+    # Cui et al. 2019: (1 - b) / (1 - b^n).
+    some = balanced(soft, 0.9)
+    assert some[90] / some[0] == pytest.approx((1 - 0.9**90) / (1 - 0.9**10))
+
+
+def test_balance_finds_more_of_a_rare_class_and_the_report_tells_head_and_tail() -> None:
+    texts, labels = planted(1500, seed=5)
+    rows = np.flatnonzero((labels == 0) | (np.arange(1500) % 12 == 0))
+    texts, labels = [texts[row] for row in rows], labels[rows]
+    features, taught = vectoriser("en").fit_transform(texts), np.eye(2)[labels]
+    # Half of the texts, and few rounds: a student that is not sure.
+    plain, even = (fit_student(features[::2], taught[::2], balanced(taught[::2], b), ridge=20.0) for b in (0.0, 0.999))
+    before, after = (measure(one.soft(features[1::2]), labels[1::2]) for one in (plain, even))
+    assert before.head_f1 > before.tail_f1
+    assert after.tail_f1 > before.tail_f1 + 0.1
