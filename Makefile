@@ -47,7 +47,9 @@ $(BUNDLE): | setup
 
 LOAD := .souk/load
 bench: setup bundle $(LOAD)/bundle  ## speed against named baselines of the same run, tables and reports/ (about 20 minutes)
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m loadtest.embedder_bench
+	$(BIN)/python -m loadtest.embedder_rivals
 	$(BIN)/python -m loadtest.cache_bench
 	$(BIN)/python -m loadtest.retriever_bench --items 100000
 	$(BIN)/python -m loadtest.ranker_bench

@@ -74,10 +74,10 @@ async def _bench(bundle: Path, manifest: EncoderManifest, rounds: int, seconds: 
     async with AsyncExitStack() as stack:
         stubs = {
             BASELINE: await stack.enter_async_context(
-                _server(lambda port: [sys.executable, "-m", "loadtest.embedder_naive", str(bundle), str(port)], {})
+                server(lambda port: [sys.executable, "-m", "loadtest.embedder_naive", str(bundle), str(port)], {})
             ),
-            PLAIN: await stack.enter_async_context(_server(lambda _: embedder, _settings(bundle, cache_rows=0))),
-            CACHED: await stack.enter_async_context(_server(lambda _: embedder, _settings(bundle))),
+            PLAIN: await stack.enter_async_context(server(lambda _: embedder, settings_of(bundle, cache_rows=0))),
+            CACHED: await stack.enter_async_context(server(lambda _: embedder, settings_of(bundle))),
         }
         rates: dict[str, list[float]] = {name: [] for name in stubs}
         delays: dict[str, list[float]] = {name: [] for name in stubs}
@@ -121,17 +121,24 @@ async def _round(stub: Any, next_text: Callable[[], str], seconds: float) -> lis
     return times
 
 
-def _settings(bundle: Path, **settings: object) -> dict[str, str]:
+def settings_of(bundle: Path, **settings: object) -> dict[str, str]:
+    """Settings of an embedder's process, as its environment."""
     own: dict[str, object] = {"bundle": bundle, "metrics_port": 0, **settings}
     return {f"SOUK_EMBEDDER_{name.upper()}": str(value) for name, value in own.items()}
 
 
-@asynccontextmanager
-async def _server(command: Callable[[int], list[str]], env: dict[str, str]) -> AsyncIterator[Any]:
-    """A process on a free port and a stub for it, ended with the block."""
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def server(command: Callable[[int], list[str]], env: dict[str, str]) -> AsyncIterator[Any]:
+    """A process on a free port and a stub for it, ended with the block."""
+    port = free_port()
     child = await asyncio.create_subprocess_exec(
         *command(port), env={**os.environ, **env, "SOUK_EMBEDDER_PORT": str(port)}
     )
