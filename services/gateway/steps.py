@@ -171,8 +171,11 @@ class Steps:
         return (await self.read(journey, "pinned", lambda reader: reader.Search, request)).candidates
 
     def _tell_missing(self, journey: Journey, found: retriever_pb2.SearchResponse) -> None:
-        if any(report.vector_missing for report in found.reports):
-            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_PENDING, "words of the item's title")
+        missing = [report for report in found.reports if report.vector_missing]
+        if missing:
+            never = all(report.vector_uncovered for report in missing)
+            pending, unread = types_pb2.DEGRADATION_REASON_PENDING, types_pb2.DEGRADATION_REASON_VOCABULARY
+            journey.degrade("retrieve", unread if never else pending, "words of the item's title")
 
     async def rank(
         self,

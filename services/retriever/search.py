@@ -52,6 +52,7 @@ class _Answer:
     plan: str
     unknown_ids: int = 0
     vector_missing: bool = False
+    vector_uncovered: bool = False
     certainty: float = 1.0
     cosines: Callable[[Slots], tuple[Slots, Float32]] | None = None
     """Of a vector leg: which of some slots have a vector, and their cosines."""
@@ -99,6 +100,7 @@ def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.Se
             plan=answer.plan,
             unknown_ids=answer.unknown_ids,
             vector_missing=answer.vector_missing,
+            vector_uncovered=answer.vector_uncovered,
             certainty=answer.certainty,
         )
         for leg, answer in zip(request.legs, answers, strict=True)
@@ -186,7 +188,7 @@ def _item_leg(shared: _Search, leg: retriever_pb2.Leg, path: str) -> _Answer:
     others = _without(shared.mask, [slot])
     query = dense.vector(slot)
     if query is None:
-        return _by_title(shared, slot, others)
+        return replace(_by_title(shared, slot, others), vector_uncovered=dense.row(slot) == UNCOVERED)
     return _near(shared, dense, query, others)
 
 

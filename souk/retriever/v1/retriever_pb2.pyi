@@ -737,6 +737,7 @@ class LegReport(_message.Message):
     UNKNOWN_IDS_FIELD_NUMBER: _builtins.int
     VECTOR_MISSING_FIELD_NUMBER: _builtins.int
     CERTAINTY_FIELD_NUMBER: _builtins.int
+    VECTOR_UNCOVERED_FIELD_NUMBER: _builtins.int
     leg: _builtins.str
     """The leg."""
     found: _builtins.int
@@ -751,6 +752,8 @@ class LegReport(_message.Message):
     """How sure the leg is of what was meant, above 0, at most 1: 1 but for words legs whose query held words that were
     corrected. The leg's weight is multiplied by it.
     """
+    vector_uncovered: _builtins.bool
+    """With vector_missing: the encoder's vocabulary does not cover the item's text, so that it will have none."""
     def __init__(
         self,
         *,
@@ -760,10 +763,11 @@ class LegReport(_message.Message):
         unknown_ids: _builtins.int = ...,
         vector_missing: _builtins.bool = ...,
         certainty: _builtins.float = ...,
+        vector_uncovered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certainty", b"certainty", "found", b"found", "leg", b"leg", "plan", b"plan", "unknown_ids", b"unknown_ids", "vector_missing", b"vector_missing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certainty", b"certainty", "found", b"found", "leg", b"leg", "plan", b"plan", "unknown_ids", b"unknown_ids", "vector_missing", b"vector_missing", "vector_uncovered", b"vector_uncovered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

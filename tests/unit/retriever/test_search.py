@@ -125,6 +125,7 @@ def test_words_of_the_title_stand_in_for_a_vector_and_that_is_told(index: Catalo
         assert found(response) == [alike]
         assert 0.2 < response.candidates.legs[0].score[0] < 1
         assert (response.reports[0].plan, response.reports[0].vector_missing) == ("words", True)
+        assert response.reports[0].vector_uncovered == (item_id == "uncovered")
     response = index.search(ask(item_leg("wordless")))
     assert found(response) == []
     assert (response.reports[0].plan, response.reports[0].vector_missing) == ("none", True)
