@@ -10,10 +10,12 @@ import numpy as np
 
 from training.evaluate.bootstrap import Difference
 from training.evaluate.page import image, page, replace_file, table
-from training.fairness.evaluate import AS_RANKED, GOAL, LOSS, Tested
+from training.fairness.evaluate import AS_RANKED, GOAL, LIMITED, LOSS, SHARED, TO_GOAL, Tested
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
+
+_MARKS = {LIMITED: "x", SHARED: "D", TO_GOAL: "s"}
 
 
 def write_report(out: Path, facts: dict[str, Any], tested: list[Tested]) -> None:
@@ -41,12 +43,12 @@ def _draw(file: Path, tested: list[Tested]) -> None:
         for name, system in one.systems.items():
             if name != AS_RANKED:
                 at = 100 * system.gini_change[0], 100 * system.change["all"].mean
-                left.plot(*at, "D" if name in one.chosen else "x", color=line.get_color(), label=f"test, {name}")
-        if not number:
-            left.axhline(-100 * LOSS, color="grey", linewidth=0.8)
-            left.axvline(100 * GOAL, color="grey", linewidth=0.8)
-    left.set_xlabel("change of the suppliers' Gini coefficient, %; grey: the goal, up and to the left")
-    left.set_ylabel("change of NDCG@10, %")
+                left.plot(*at, _MARKS[name], color=line.get_color(), label="" if number else f"test, {name}")
+    left.axhline(-100 * LOSS, color="grey", linewidth=0.8)
+    left.axvline(100 * GOAL, color="grey", linewidth=0.8)
+    left.set_title("goal: left of and above the grey lines", fontsize="medium")
+    left.set_xlabel("Gini coefficient of the suppliers, change in %")
+    left.set_ylabel("NDCG@10, change in %")
     left.legend(fontsize="x-small")
     for axis, facet in zip(others, facets, strict=True):
         names = list(tested[0].shares[facet])
