@@ -37,12 +37,12 @@ from training.evaluate.ranker import split
 from training.evaluate.ranking import Moment
 from training.evaluate.runs import Run, Runs
 from training.ranker.examples import session_examples
-from training.ranker.log import Ints, Log, read_log
+from training.ranker.log import Bools, Ints, Log, read_log
 from training.ranker.measures import NOTHING, Measured, best, measure
 from training.ranker.situations import Facts
 
 SOUK = "souk"
-SOUK_TRIALS: tuple[Settings, ...] = ({}, {"likes": 50}, {"half_life": 30.0}, {"whiten": False})
+SOUK_TRIALS: tuple[Settings, ...] = ({}, {"half_life": 7.0}, {"half_life": 30.0}, {"whiten": False})
 Maker = Callable[[Asked, Told, Settings, int], Scores]
 BASELINES: dict[str, tuple[tuple[Settings, ...], Maker]] = {
     "popularity": (POPULARITY_TRIALS, popularity_scores),
@@ -108,12 +108,15 @@ class Tested:
 
 @dataclass(frozen=True)
 class Results:
-    """All that came of it: for each system one Tested a seed, and the share of events of unknown items by seed."""
+    """All that came of it: for each system one Tested a seed, and by seed the share of events of unknown items and what
+    each strategy does alone, of items and of shoppers."""
 
     facts: dict[str, Any]
     items: dict[str, list[Tested]]
     shoppers: dict[str, list[Tested]]
     event_share: list[float]
+    alone_items: list[dict[str, Measured]]
+    alone_shoppers: list[dict[str, Measured]]
 
 
 def evaluate_coldstart(
@@ -198,15 +201,17 @@ class Comparison:
 
     def results(self, facts: dict[str, Any]) -> Results:
         """Everything; what is finished is taken from disk."""
-        found = Results(facts, {name: [] for name in SYSTEMS}, {name: [] for name in SYSTEMS}, [])
+        found = Results(facts, {name: [] for name in SYSTEMS}, {name: [] for name in SYSTEMS}, [], [], [])
         for seed in self.seeds:
             share, asked = self._items_of(seed)
             found.event_share.append(share)
             for name in SYSTEMS:
                 found.items[name].append(self._tested("items", name, seed, *asked, share))
+            found.alone_items.append(self._alone("items", seed, asked, found.items[SOUK][-1].chosen))
             asked = self._shoppers_of(seed)
             for name in SYSTEMS:
                 found.shoppers[name].append(self._tested("shoppers", name, seed, *asked, 0.0))
+            found.alone_shoppers.append(self._alone("shoppers", seed, asked, found.shoppers[SOUK][-1].chosen))
         counts = {
             "moments_items": sum(len(one.measured["all"].first) for one in found.items[SOUK]),
             "moments_shoppers": sum(len(one.measured["0"].first) for one in found.shoppers[SOUK]),
@@ -256,6 +261,27 @@ class Comparison:
         values = [(settings, one.value) for settings, one in zip(given, tried, strict=False)]
         return Tested(values, given[chosen], tried[chosen].bias, run.measured, seconds + run.seconds)
 
+    def _alone(
+        self, part: str, seed: int, asked: tuple[Asked, Asked, Asked], settings: Settings
+    ) -> dict[str, Measured]:
+        """Each strategy by itself on the test, in the settings that were chosen for their blend."""
+        test = asked[2]
+
+        def make() -> Run:
+            strategies = self._strategies(test, settings)
+            if part == "shoppers":
+                everything = np.ones(len(test.able), bool)
+                groups = [(key, most, everything) for key, most in REVEALED.items()]
+            else:
+                groups = [("cold", None, test.unknown), ("warm", None, ~test.unknown)]
+            found: dict[str, Measured] = {}
+            for key, most, group in groups:
+                judged = judge_alone(self.given, strategies, test, most, group)
+                found |= {f"{name} {key}": one for name, one in judged.items()}
+            return Run(found)
+
+        return self._run(f"{part}, strategies alone, seed {seed}", make).measured
+
     def _run(self, name: str, make: Callable[[], Run]) -> Run:
         def timed(checkpoints: Path) -> Run:
             started = time.monotonic()
@@ -264,7 +290,7 @@ class Comparison:
         self.told(name)
         run = self.runs.once(name, timed)
         self._done += 1
-        self.advanced(self._done, 2 * len(SYSTEMS) * len(self.seeds) * (self.trials + 1))
+        self.advanced(self._done, 2 * len(self.seeds) * (len(SYSTEMS) * (self.trials + 1) + 1))
         return run
 
     def _try(
@@ -319,8 +345,11 @@ def moments_before(log: Log, validation: Moment, seed: int) -> Moment:
 
 def _reveal(part: str, n: int, rng: np.random.Generator) -> list[int | None]:
     """How many of the latest events of each of n histories are shown: as the test shows them, drawn."""
-    if part == "items":
-        return [None] * n
+    return [None] * n if part == "items" else draw_revealed(n, rng)
+
+
+def draw_revealed(n: int, rng: np.random.Generator) -> list[int | None]:
+    """Of each of n histories how many of the latest events are shown."""
     numbers = list(REVEALED.values())
     return [numbers[int(one)] for one in rng.integers(len(numbers), size=n)]
 
@@ -420,6 +449,29 @@ def judge_shoppers(asked: Asked, scores: Scores, reveal: Sequence[int | None]) -
     return Measured.joined(parts)
 
 
+def judge_alone(
+    given: Told, strategies: Strategies, asked: Asked, most: int | None, group: Bools
+) -> dict[str, Measured]:
+    """By strategy, of moments with so many of the latest events shown (None: all): a `group` of the items (items,)
+    ranked by what the strategy says, and what is wanted of it. Nothing for moments that want none."""
+    parts: dict[str, list[Measured]] = {name: [] for name in NAMES}
+    some = [number for number, wanted in enumerate(asked.wanted) if group[wanted].any()]
+    for begin in range(0, len(some), _AT_ONCE):
+        rows = some[begin : begin + _AT_ONCE]
+        histories = [asked.history(number, most) for number in rows]
+        said = {
+            number: strategies.features(liked_items(asked.log, rows), given.segments.of[int(asked.shopper[number])])
+            for number, rows in zip(rows, histories, strict=True)
+        }
+        wanted = [asked.wanted[number][group[asked.wanted[number]]] for number in rows]
+        line = np.repeat(np.arange(len(rows)), [len(one) for one in wanted])
+        for column, name in enumerate(NAMES):
+            table = _table(asked, partial(_column, said, column), rows, [most] * len(asked))
+            table[:, ~group] = np.nan
+            parts[name].append(measure(table, line, np.concatenate(wanted)))
+    return {name: Measured.joined(measured) for name, measured in parts.items() if measured}
+
+
 def choose_bias(asked: Asked, tops: Tops, share: float) -> tuple[float, float]:
     """The highest harmonic mean of cold and warm recall@10 where unknown items get at most twice their share of events
     of the first ten, and the bias that reaches it; of equals the smallest."""
@@ -459,7 +511,11 @@ def harmonic(one: float, two: float) -> float:
     return 2 * one * two / (one + two) if one > 0 and two > 0 else 0.0
 
 
-def _table(asked: Asked, scores: Scores, rows: range, reveal: Sequence[int | None] | None) -> Float32:
+def _column(said: dict[int, Float32], column: int, number: int, history: slice) -> Float32:
+    return said[number][:, column]
+
+
+def _table(asked: Asked, scores: Scores, rows: Sequence[int], reveal: Sequence[int | None] | None) -> Float32:
     """Scores of moments, NaN for what is not ranked: (rows, items)."""
     table = np.empty((len(rows), len(asked.able)), np.float32)
     for line, number in enumerate(rows):

@@ -9,14 +9,17 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from services.domain.strategies import NAMES
 from training.evaluate.bootstrap import paired_bootstrap
 from training.evaluate.coldstart import REVEALED, SOUK, SYSTEMS, Results, Tested, harmonic, mean_of, share_of
 from training.evaluate.page import image, page, replace_file, table
 from training.ranker.log import Floats
+from training.ranker.measures import Measured
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
+_KINDS = ("cold", "warm")
 SHOPPER_MEASURES = ("ndcg@10", "recall@10")
 
 
@@ -30,9 +33,9 @@ def write_report(out: Path, results: Results) -> None:
 
 
 def to_json(results: Results) -> dict[str, Any]:
-    """All numbers, means over the seeds. `warm_loss` is the share of warm recall@10 that Souk loses by showing unknown
-    items, `warm_loss_points` the difference itself, `warm_loss_test` its interval. What begins with `gentle_` is of the
-    bias that took at most 1% of warm recall on the validation."""
+    """All numbers, means over the seeds; `strategies` are Souk's, each by itself. `warm_loss` is the share of warm
+    recall@10 that Souk loses by showing unknown items, `warm_loss_points` the difference itself, `warm_loss_test` its
+    interval. What begins with `gentle_` is of the bias that took at most 1% of warm recall on the validation."""
     items: dict[str, Any] = {}
     for name in SYSTEMS:
         seeds = [_items_of(one) for one in results.items[name]]
@@ -79,7 +82,28 @@ def to_json(results: Results) -> dict[str, Any]:
         }
         for name in SYSTEMS
     }
-    return {**results.facts, "items": items, "shoppers": shoppers, "tuning_of_shoppers": chosen}
+    return {
+        **results.facts,
+        "items": items,
+        "shoppers": shoppers,
+        "tuning_of_shoppers": chosen,
+        "strategies": _alone(results),
+    }
+
+
+def _alone(results: Results) -> dict[str, Any]:
+    """What each strategy does by itself: unknown and known items each ranked among their own kind, and shoppers."""
+
+    def mean(measured: list[dict[str, Measured]], key: str, measure: str) -> float:
+        return float(np.mean([one[key].values[measure].mean() for one in measured if key in one] or [0.0]))
+
+    return {
+        name: {
+            **{f"recall@10_{kind}": mean(results.alone_items, f"{name} {kind}", "recall@10") for kind in _KINDS},
+            "ndcg@10": {key: mean(results.alone_shoppers, f"{name} {key}", "ndcg@10") for key in REVEALED},
+        }
+        for name in NAMES
+    }
 
 
 def _items_of(tested: Tested) -> dict[str, float]:
@@ -186,6 +210,10 @@ def _page(numbers: dict[str, Any], picture: bytes) -> str:
             *((key, shoppers[key][name]["gain_of_souk"]) for key in REVEALED),
         ]
     ]
+    alone = [
+        [name, *(f"{one[f'recall@10_{kind}']:.4f}" for kind in _KINDS), *(f"{v:.4f}" for v in one["ndcg@10"].values())]
+        for name, one in numbers["strategies"].items()
+    ]
     curve = [
         [f"{one['share']:.3f}", f"{one['cold']:.4f}", f"{one['warm']:.4f}"]
         for one in sorted(items["curve"][SOUK], key=lambda one: one["share"])
@@ -206,6 +234,9 @@ def _page(numbers: dict[str, Any], picture: bytes) -> str:
         "<h2>With a bias that took at most 1% of warm recall on the validation</h2>",
         table(["", *gentle], of_gentle),
         f"<h2>Unknown shoppers: NDCG@10 by events revealed</h2>\n{table(['', *REVEALED], of_shoppers)}",
+        "<h2>Souk's strategies, each by itself</h2>\n<p>recall@10 of unknown and of known items, each ranked among "
+        "their own kind; NDCG@10 by events revealed.</p>",
+        table(["", "cold", "warm", *REVEALED], alone),
         "<h2>Gain of Souk, paired bootstrap over moments: recall@10 of items, NDCG@10 by events revealed</h2>\n"
         + table(["", "over", "gain", "95% interval", "p-value"], gains),
         "<h2>Souk: what more weight for unknown items brings</h2>\n"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from services.domain.strategies import NAMES
 from souk.types.v1 import types_pb2
 from tests.unit.training.ranker.logs import tastes
 from training.cli import app
@@ -114,7 +115,7 @@ def test_it_goes_on_after_a_kill_and_leaves_a_report(tmp_path: Path) -> None:
     assert {name: (tmp_path / "runs" / name).stat().st_mtime_ns for name in finished} == finished
     comparison, heard = compare(tmp_path / "runs")
     results = comparison.results({"data": "tastes", "seeds": [7]})
-    assert len(heard) == 4 * len(SYSTEMS)
+    assert len(heard) == 4 * len(SYSTEMS) + 2
     assert not (tmp_path / "runs").exists()
 
     numbers = to_json(results)
@@ -138,6 +139,12 @@ def test_it_goes_on_after_a_kill_and_leaves_a_report(tmp_path: Path) -> None:
         shoppers["1"]["souk"]["ndcg@10"] - shoppers["1"]["popularity"]["ndcg@10"], abs=1e-9
     )
     assert items["curve"]["souk"][0]["cold"] == 0
+    # Each strategy does what it is for, and no more: unknown items by content, groups without any event.
+    alone = numbers["strategies"]
+    assert set(alone) == set(NAMES)
+    assert alone["carried"]["recall@10_cold"] > 0.9
+    assert alone["together"]["recall@10_warm"] > alone["popularity"]["recall@10_warm"]
+    assert alone["segment"]["ndcg@10"]["0"] > 1.5 * alone["popularity"]["ndcg@10"]["0"]
 
     write_report(tmp_path / "report", results)
     assert json.loads((tmp_path / "report/report.json").read_text()) == json.loads(json.dumps(numbers))
