@@ -76,6 +76,7 @@ class Pipeline:
         self._lists = lists
         self._pages = pages
         self._background = background
+        self._random = random.Random(settings.explore_seed).random
 
     async def search(self, journey: Journey, request: shop_pb2.SearchRequest) -> Answer:
         """Items for a query; for a shopper of whom something is known, in their order."""
@@ -127,7 +128,7 @@ class Pipeline:
             listed, slots = await self._recommended(journey, request, wanted, known)
             if not listed.beliefs:
                 return listed.exploring(slots)
-            return listed.exploring_by_ranker(slots, time.time() - 86_400 * self._settings.new_days, random.random())
+            return listed.exploring_by_ranker(slots, time.time() - 86_400 * self._settings.new_days, self._random())
 
         answer = await self._page(journey, wanted, compute)
         return Answer(answer.hits, answer.next_page_token, known.stage)

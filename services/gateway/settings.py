@@ -49,6 +49,12 @@ class GatewaySettings(Settings):
     explore_by: Literal["clicks", "ranker"] = Field(
         "clicks", description="What draws the new item to try: its own clicks and showings, or what the ranker expects."
     )
+    explore_seed: int | None = Field(
+        None,
+        ge=0,
+        description="Seed of the draws by what the ranker expects: the same requests in the same order draw the same; "
+        "not given: any.",
+    )
     new_days: float = Field(30.0, gt=0, le=36500, description="Age up to which an item is among the new arrivals.")
     out_of_stock: bool = Field(False, description="Show items that cannot be sold now.")
     running: int = Field(64, ge=1, le=10000, description="Requests that run at once.")

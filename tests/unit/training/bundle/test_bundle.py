@@ -7,8 +7,8 @@ import pytest
 from services.domain.bundle import ColdstartManifest, RankerManifest, read_bundle
 from services.domain.text import TextTemplate
 from training.bundle.bundle import AssembleError, assemble
+from training.coldstart.card import BLEND, TOPICS, ColdstartCard
 from training.coldstart.card import CARD as COLDSTART_CARD
-from training.coldstart.card import TOPICS, ColdstartCard
 from training.encoder.card import CARD, MODEL, TOKENIZER, Card
 from training.ranker.card import CARD as RANKER_CARD
 from training.ranker.card import HEADS, ITEMS, PROJECTION, SHOPPER, RankerCard
@@ -66,9 +66,9 @@ def trained(tmp_path: Path, content: str = "ab" * 32) -> tuple[Path, Path]:
     manifest = RankerManifest(64, 50, "r1", content, ("affinity",), {"HOME": (1.0, 1.0, 1.0)})
     RankerCard(manifest, {"ranker.ndcg": 0.3}).write(ranker / RANKER_CARD)
     (coldstart / TOPICS).write_bytes(b"topics")
-    ColdstartCard(ColdstartManifest("t1", content, ("Shoes",)), {"coldstart.nmi": 0.8}).write(
-        coldstart / COLDSTART_CARD
-    )
+    (coldstart / BLEND).write_bytes(b"blend")
+    told = ColdstartManifest("t1", content, ("Shoes",), blend=f"coldstart/{BLEND}")
+    ColdstartCard(told, {"coldstart.nmi": 0.8}).write(coldstart / COLDSTART_CARD)
     return ranker, coldstart
 
 
@@ -81,6 +81,8 @@ def test_everything_is_sealed_with_its_metrics(encoder: Path, tmp_path: Path) ->
     assert (made.path / made.manifest.ranker.heads_model).read_bytes() == HEADS.encode()
     assert made.manifest.coldstart is not None
     assert (made.path / made.manifest.coldstart.topics).read_bytes() == b"topics"
+    assert made.manifest.coldstart.blend is not None
+    assert (made.path / made.manifest.coldstart.blend).read_bytes() == b"blend"
 
 
 def test_another_ranker_keeps_the_encoder_of_a_bundle(encoder: Path, tmp_path: Path) -> None:
