@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +38,9 @@ def synthesize(
         float,
         typer.Option(help="How alike classes of unlike size count: 0 as they are, .999 nearly (Cui et al. 2019)."),
     ] = 0.0,
+    model: Annotated[
+        Path | None, typer.Option(help="Directory of an encoder: likeness to the classes' descriptions votes, too.")
+    ] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Label texts from the seed words of a task, without any label.
@@ -49,7 +52,6 @@ def synthesize(
     import numpy as np
 
     from training.labels.ask import ask as next_rows
-    from training.labels.functions import vote
     from training.labels.measure import agreement, over_seeds, protocol
     from training.labels.student import vectoriser
     from training.labels.synthesis import synthesise
@@ -68,6 +70,7 @@ def synthesize(
         answers = {} if gold is None else read_gold(gold, declared)
         if strange := sorted(answers.keys() - set(texts.row.tolist())):
             raise TaskError(f"{gold}, row: {strange[0]} is no row of {data} that has a text")
+        reads = _reader(declared, model)
         classes, labelled = len(declared.classes), int((texts.label != UNLABELLED).sum())
         bar = progress.add_task("seed words, features", total=None)
         measured = labelled >= _MEASURED
@@ -78,7 +81,7 @@ def synthesize(
                 made = vectoriser(declared.language)
                 features = made.fit_transform(some.text)
                 progress.update(bar, description="measuring", total=(4 if balance else 3) * seeds)
-                votes = vote(declared, some.text)
+                votes, alone = reads(some.text)
                 runs.append(
                     protocol(
                         features,
@@ -87,6 +90,7 @@ def synthesize(
                         classes,
                         declared.shares,
                         balance,
+                        alone,
                         seed,
                         lambda: progress.advance(bar),
                     )
@@ -97,7 +101,7 @@ def synthesize(
             others = np.setdiff1d(np.arange(len(texts)), asked)
             learned = texts.take(np.concatenate([asked, _drawn(others, rows, 0)]))
             made = vectoriser(declared.language)
-            features, votes = made.fit_transform(learned.text), vote(declared, learned.text)
+            features, (votes, _) = made.fit_transform(learned.text), reads(learned.text)
             persons = np.array([answers[int(row)] for row in learned.row[: len(asked)]], np.int64)
             progress.update(bar, description="labelling")
             if answers:
@@ -107,7 +111,7 @@ def synthesize(
             given = dict(enumerate(persons.tolist()))
             final = synthesise(features, votes, classes, declared.shares, given, balance)
         if out is not None:
-            votes, features = vote(declared, texts.text), made.transform(texts.text)
+            (votes, _), features = reads(texts.text), made.transform(texts.text)
             soft = final.student.soft(features)
             with new_directory(out) as draft:
                 written = _labels(declared, texts, soft, answers, votes)
@@ -136,7 +140,8 @@ def synthesize(
     if measured:
         table = Table("", "accuracy", "macro-F1", "ECE", "F1 head", "F1 tail", box=None)
         keys = ("accuracy", "macro_f1", "ece", "head_f1", "tail_f1")
-        for name in [*(["unbalanced"] if balance else []), "zero_gold", "gold_32", "full"]:
+        first = [*(["described"] if model else []), *(["unbalanced"] if balance else [])]
+        for name in [*first, "zero_gold", "gold_32", "full"]:
             one = result[name]
             table.add_row(name, *(f"{one[key]:.3f} ± {one[f'{key}_sd']:.3f}" for key in keys))
         console.print(table)
@@ -153,6 +158,26 @@ def synthesize(
     console.print(f"{len(texts):,} labels -> {out}/labels.csv", soft_wrap=True, highlight=False)
     step = f"fill in {declared.label} in {out}/ask.csv, then {again} --gold {out}/ask.csv --out NEW_LABELS"
     console.print(f"next: {step}", soft_wrap=True, highlight=False)
+
+
+def _reader(declared: "Task", model: Path | None) -> Callable[[Sequence[str]], "tuple[Votes, dict[str, Floats]]"]:
+    """What says of texts what the functions vote, and the probabilities by name of methods that stand alone, too."""
+    from training.labels.functions import vote
+
+    if model is None:
+        return lambda texts: (vote(declared, texts), {})
+    # Torch takes seconds, and most never need it.
+    from training.encoder.model import encode, load
+    from training.labels.described import descriptions, nearness, with_nearness
+
+    encoder = load(model)
+    described = encode(encoder, descriptions(declared))
+
+    def read(texts: Sequence[str]) -> "tuple[Votes, dict[str, Floats]]":
+        soft = nearness(encode(encoder, texts), described, declared.shares)
+        return with_nearness(vote(declared, texts), soft, declared.names), {"described": soft}
+
+    return read
 
 
 def check_labels(

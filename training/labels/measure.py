@@ -1,6 +1,6 @@
 """How good labels are: against those of people, and how far their confidence can be believed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -68,18 +68,20 @@ def protocol(
     classes: int,
     shares: Floats | None,
     balance: float,
+    alone: Mapping[str, Floats],
     seed: int,
     step: Callable[[], None],
 ) -> dict[str, Measures]:
     """The same split for three: no gold label, 32 drawn by seed, and every label of the same student.
 
     A fifth of the labelled texts, drawn by seed, is the test; of the rest only `gold_32` and `full` see labels. With a
-    `balance`, `unbalanced` is zero_gold without it.
+    `balance`, `unbalanced` is zero_gold without it. `alone`: probabilities (texts, classes) by name, of methods that
+    are measured as they are.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(np.flatnonzero(labels != UNLABELLED))
     test, pool = np.split(order, [int(TEST * len(order))])
-    found = {}
+    found = {name: measure(soft[test], labels[test]) for name, soft in alone.items()}
     few = {int(row): int(labels[pool[row]]) for row in rng.choice(len(pool), min(GOLD, len(pool)), replace=False)}
     ways = [("zero_gold", None, balance), (f"gold_{GOLD}", few, balance)]
     ways += [("unbalanced", None, 0.0)] if balance else []

@@ -36,6 +36,7 @@ class LabelClass:
     opposite: str = ""
     share: float | None = None
     """Of the texts, as the shop believes; all classes have one or none has."""
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _task(name: str, table: dict[str, Any]) -> Task:
 
 
 def _class(place: int, table: dict[str, Any]) -> LabelClass:
-    known = {"name", "value", "words", "opposite", "share"}
+    known = {"name", "value", "words", "opposite", "share", "description"}
     if unknown := sorted(table.keys() - known):
         raise TaskError(f"classes[{place}], {', '.join(unknown)}: unknown; a class has {', '.join(sorted(known))}")
     name = table.get("name")
@@ -134,6 +135,9 @@ def _class(place: int, table: dict[str, Any]) -> LabelClass:
     words = _strings(f"classes, {name}, words", table.get("words", []))
     if not 1 <= len(words) <= MAX_WORDS:
         raise TaskError(f"classes, {name}, words: 1 to {MAX_WORDS} are allowed, not {len(words)}")
+    description = table.get("description", "")
+    if not isinstance(description, str):
+        raise TaskError(f"classes, {name}, description: must be text, not {description!r}")
     share = table.get("share")
     if share is not None and not (isinstance(share, int | float) and 0 < share < 1):
         raise TaskError(f"classes, {name}, share: must be above 0 and below 1, not {share!r}")
@@ -143,6 +147,7 @@ def _class(place: int, table: dict[str, Any]) -> LabelClass:
         tuple(word.lower() for word in words),
         str(table.get("opposite", "")),
         None if share is None else float(share),
+        description,
     )
 
 
