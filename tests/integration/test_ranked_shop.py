@@ -130,9 +130,17 @@ def test_pages_of_a_ranked_list_repeat_nothing(shop: Shop) -> None:
 
 
 def test_the_ranker_draws_the_new_item_where_it_is_to(shop: Shop) -> None:
-    settings = {**shop._settings["gateway"], "port": free_port(), "gateway_explore_by": "ranker"}
-    with spawn("services.gateway", **settings) as gateway, SyncClient(gateway.address, timeout=10) as client:
-        answer = client.recommend(HOME, shopper_id="regular", page_size=10)
+    settings = {**shop._settings["gateway"], "gateway_explore_by": "ranker", "gateway_explore_seed": 7}
+    drawn = []
+    for _ in range(2):
+        gateway = spawn("services.gateway", **{**settings, "port": free_port()})
+        with gateway, SyncClient(gateway.address, timeout=10) as client:
+            answers = [client.recommend(HOME, shopper_id="regular", page_size=10) for _ in range(4)]
+        drawn.append([ids(one)[4] for one in answers])
+    # A seed makes the same of the same requests.
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) > 1
+    answer = answers[0]
 
     def written() -> list[types_pb2.Impression]:
         parts = [part for part in shop.client.shopper("regular") if part.WhichOneof("part") == "impression"]
