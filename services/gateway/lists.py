@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass
 
 import grpc.aio
 
@@ -25,13 +26,24 @@ _EVERY_SECONDS, _ANSWERS_WITHIN = 0.1, 0.5
 # After so long without a search nobody is asked.
 _IDLE_SECONDS = 1.0
 
+# What the same search would meet again as long as no item changes.
+_LASTING = (types_pb2.DEGRADATION_REASON_VOCABULARY, types_pb2.DEGRADATION_REASON_NOTHING_FOUND)
+
+
+@dataclass(frozen=True)
+class _Held:
+    sequence: int
+    until: float
+    candidates: types_pb2.CandidateColumns
+    degradations: tuple[types_pb2.Degradation, ...]
+
 
 class Lists:
     """For one event loop. At most `most` lists, the one not used for longest goes first; 0 keeps none."""
 
     def __init__(self, peers: Peers, most: int, seconds: float) -> None:
         self._peers, self._most, self._seconds = peers, most, seconds
-        self._held: OrderedDict[bytes, tuple[int, float, types_pb2.CandidateColumns]] = OrderedDict()
+        self._held: OrderedDict[bytes, _Held] = OrderedDict()
         self._sequence: int | None = None
         self._writes = 0
         self._asked = 0.0
@@ -60,20 +72,26 @@ class Lists:
             journey.generation.encode(), query.encode(), asked, *map(str.encode, sorted(wanted.excluded))
         )
 
-    def find(self, key: bytes) -> types_pb2.CandidateColumns | None:
-        """What was found for the same, if it would be found again. Not to be altered."""
+    def find(self, key: bytes, journey: Journey) -> types_pb2.CandidateColumns | None:
+        """What was found for the same, if it would be found again, and what stood in for what is told again. Not to be
+        altered."""
         self._asked = now = time.monotonic()
-        found = self._held.get(key)
-        if found is None or found[0] != self._sequence or found[1] < now:
+        held = self._held.get(key)
+        if held is None or held.sequence != self._sequence or held.until < now:
             self._misses.inc()
             return None
         self._held.move_to_end(key)
         self._hits.inc()
-        return found[2]
+        for one in held.degradations:
+            journey.degrade(one.stage, one.reason, one.substitute)
+        return held.candidates
 
-    def keep(self, key: bytes, found: retriever_pb2.SearchResponse) -> None:
-        """What was found."""
-        self._held[key] = (found.sequence, time.monotonic() + self._seconds, found.candidates)
+    def keep(self, key: bytes, found: retriever_pb2.SearchResponse, journey: Journey) -> None:
+        """What was found, unless something stood in that may be back for the next."""
+        told = tuple(journey.degradations)
+        if any(one.reason not in _LASTING for one in told):
+            return
+        self._held[key] = _Held(found.sequence, time.monotonic() + self._seconds, found.candidates, told)
         self._held.move_to_end(key)
         if len(self._held) > self._most:
             self._held.popitem(last=False)

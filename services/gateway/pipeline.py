@@ -86,7 +86,7 @@ class Pipeline:
         key = None if request.shopper_id or self._settings.rerank else self._lists.key(journey, wanted, request.query)
 
         async def compute() -> Listed:
-            if key is not None and (held := self._lists.find(key)) is not None:
+            if key is not None and (held := self._lists.find(key, journey)) is not None:
                 return Listed.as_retrieved(held)
             vector, context = await asyncio.gather(
                 self._steps.query_vector(journey, request.query), self._known(journey, request.shopper_id)
@@ -98,8 +98,8 @@ class Pipeline:
                 legs.append(vector_leg("meaning", types_pb2.SPACE_CONTENT, vector, rest))
             found = await self._steps.find_something(journey, wanted, legs, wanted.excluded)
             columns = found.candidates
-            if key is not None and not journey.degradations:
-                self._lists.keep(key, found)
+            if key is not None:
+                self._lists.keep(key, found, journey)
             personal = context is not None and len(context.history) > 0
             if not personal and not self._settings.rerank:
                 return Listed.as_retrieved(columns)

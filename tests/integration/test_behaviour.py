@@ -47,7 +47,7 @@ def sealed(path: Path, behaviour: str = "", topics: str = "", content: str = "c1
     coldstart = ColdstartManifest(topics, content, ("tea",)) if topics else None
     files = [encoder.model, encoder.tokenizer]
     if ranker is not None:
-        files += [ranker.shopper_model, ranker.heads_model, ranker.items, ranker.projection]
+        files += ranker.files
     for name in [*files, "coldstart/topics.npz"]:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text("not opened")
@@ -351,7 +351,7 @@ def test_beside_a_real_embedder_and_a_real_coldstart(bundle: Path, tmp_path: Pat
     projection = random.standard_normal((encoder.dim, SHORT)).astype(np.float32)
     known = np.array([[0.6, 0.8, 0, 0]], np.float32)
     np.savez(path / ranker.items, ids=np.array(["i3"]), vectors=known)
-    np.savez(path / ranker.projection, W=projection, b=np.zeros(SHORT, np.float32))
+    np.savez(path / "ranker/projection.npz", W=projection, b=np.zeros(SHORT, np.float32))
     np.savez(path / topics.topics, W=np.zeros((2, encoder.dim), np.float32), b=np.zeros(2, np.float32))
     write_bundle(path, replace(manifest, ranker=ranker, coldstart=topics))
     with (

@@ -77,6 +77,16 @@ def test_a_projection_of_another_content_space_is_refused(tmp_path: Path) -> Non
         Knowledge.of(whole)
 
 
+def test_without_a_projection_an_unknown_item_has_no_vector(tmp_path: Path) -> None:
+    whole = bundle(tmp_path)
+    assert whole.manifest.ranker is not None
+    alone = replace(whole.manifest.ranker, content_space_version=None, projection=None)
+    read = Knowledge.of(replace(whole, manifest=replace(whole.manifest, ranker=alone))).behaviour
+    assert read is not None
+    assert read.of("a", None) is not None
+    assert read.of("new", np.ones(6, np.float32)) is None
+
+
 def test_the_shared_generation_says_what_its_content_says() -> None:
     topics = knowledge().topics
     assert topics is not None

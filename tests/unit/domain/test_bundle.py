@@ -92,7 +92,7 @@ COLDSTART = ColdstartManifest("t1", "v1", ("Shoes", "Lamps"))
 def make_whole(path: Path, **changes: RankerManifest | ColdstartManifest) -> Bundle:
     manifest = make(path).manifest
     parts = {"ranker": RANKER, "coldstart": COLDSTART} | changes
-    for name in (RANKER.shopper_model, RANKER.heads_model, RANKER.items, RANKER.projection, COLDSTART.topics):
+    for name in (*RANKER.files, COLDSTART.topics):
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_bytes(name.encode())
     return write_bundle(path, replace(manifest, **parts))  # type: ignore[arg-type]
@@ -116,7 +116,14 @@ def test_a_bundle_from_before_the_ranker_is_read(tmp_path: Path) -> None:
     assert manifest.coldstart is None
 
 
-@pytest.mark.parametrize("name", [RANKER.heads_model, RANKER.projection, COLDSTART.topics])
+def test_a_ranker_that_reads_no_content_goes_with_any_encoder(tmp_path: Path) -> None:
+    alone = replace(RANKER, content_space_version=None, projection=None)
+    written = make_whole(tmp_path / "b", ranker=alone)
+    assert read_bundle(tmp_path / "b").manifest.ranker == written.manifest.ranker == alone
+    assert RANKER.projection not in alone.files
+
+
+@pytest.mark.parametrize("name", [*RANKER.files[1:], COLDSTART.topics])
 def test_a_part_without_its_file_is_not_sealed_nor_read(tmp_path: Path, name: str) -> None:
     written = make_whole(tmp_path / "b")
     (tmp_path / "b" / name).unlink()

@@ -29,7 +29,7 @@ def bundle(path: Path, version: str, behaviour: str = "", topics: str = "") -> B
     coldstart = ColdstartManifest(topics, version, ("tea",)) if topics else None
     files = [encoder.model, encoder.tokenizer]
     if ranker is not None:
-        files += [ranker.shopper_model, ranker.heads_model, ranker.items, ranker.projection]
+        files += ranker.files
     if coldstart is not None:
         files.append(coldstart.topics)
     for name in files:
