@@ -103,12 +103,16 @@ class Lists:
 
     async def _follow(self) -> None:
         primary, stub = self._peers.readers[0]
-        while not await sleep_until_stopped(self._stopped, _EVERY_SECONDS):
-            if time.monotonic() - self._asked > _IDLE_SECONDS:
-                self._sequence = None
-                continue
-            writes, told = self._writes, None
-            with suppress(grpc.aio.AioRpcError, StageFailed, TimeoutError):
-                told = (await primary.call(stub.GetInfo, retriever_pb2.GetInfoRequest(), _ANSWERS_WITHIN)).sequence
-            # A number asked for before a write says nothing of what was written.
-            self._sequence = told if writes == self._writes else None
+        try:
+            while not await sleep_until_stopped(self._stopped, _EVERY_SECONDS):
+                if time.monotonic() - self._asked > _IDLE_SECONDS:
+                    self._sequence = None
+                    continue
+                writes, told = self._writes, None
+                with suppress(grpc.aio.AioRpcError, StageFailed, TimeoutError):
+                    told = (await primary.call(stub.GetInfo, retriever_pb2.GetInfoRequest(), _ANSWERS_WITHIN)).sequence
+                # A number asked for before a write says nothing of what was written.
+                self._sequence = told if writes == self._writes else None
+        finally:
+            # Who no longer follows uses nothing.
+            self._sequence = None

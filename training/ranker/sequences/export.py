@@ -7,7 +7,7 @@ shoppers with a zero there: their cosines then order items as the products do.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,7 @@ def prove(model: SequenceRanker, scale: float, directory: Path) -> dict[str, flo
 
 def write_ranker(
     model: SequenceRanker,
+    scale: float,
     texts: Texts | None,
     weights: dict[str, float],
     bias: float,
@@ -160,12 +161,11 @@ def write_ranker(
     `python -m training bundle` takes. Raises GateError.
 
     The heads give one probability: that a candidate, among such as retrieval brings, is what the shopper meets next. A
-    file of sequences does not say what its events are. `weights` by name of signal, NETWORK among them; `masked`: what
-    was met is never shown again.
+    file of sequences does not say what its events are. `scale` is what `write` gave; `weights` by name of signal,
+    NETWORK among them; `masked`: what was met is never shown again.
     """
     with np.load(directory / ITEMS) as items:
         ids, vectors = items["ids"].tolist(), items["vectors"]
-    scale = float(read_card(directory / REPORT, "")["scale"])
     of_features = {AFFINITY: weights[NETWORK] * scale}
     of_features |= {name: value for name, value in weights.items() if name != NETWORK}
     if masked:
@@ -191,7 +191,7 @@ def write_ranker(
         signals=f"ranker/{SIGNALS}",
     )
     facts = ["sequences", named.content_space_version, named.max_history, ids]
-    manifest = RankerManifest(**{**vars(named), "space_version": space_version(model.shopper, facts, arrays)})
+    manifest = replace(named, space_version=space_version(model.shopper, facts, arrays))
     metrics = {f"ranker.{name}": value for name, value in measured.items()}
     RankerCard(manifest, {**metrics, "ranker.heads_max_difference": difference}).write(directory / CARD)
 

@@ -160,7 +160,7 @@ def fit(
             },
         )
         write_report(draft, model, scale, weights, report.to_json())
-        write_ranker(model, texts, weights, bias, masked, {**test, **proved}, draft)
+        write_ranker(model, scale, texts, weights, bias, masked, {**test, **proved}, draft)
     return report
 
 
