@@ -158,7 +158,8 @@ def test_the_queue_and_the_audit_are_for_people_too(shop: Shop) -> None:
         ("bob", "it was the courier", "green-sofa"),
     ]
     table = review(shop, "log").stdout
-    assert "pin red-rug at 2 in home" in " ".join(table.split())
+    # A narrow terminal breaks the cell.
+    assert all(part in table for part in ("pin red-rug at", "2 in home", "sale"))
     assert max(map(len, table.splitlines())) <= 100
     assert "red-lamp" in review(shop, "log", "--in-force").stdout
     refused = review(shop, "undo", "4711", "--why", "a slip")
