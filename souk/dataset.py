@@ -69,6 +69,8 @@ class Shown:
     query: str = ""
     time: datetime | None = None
     score: float | None = None
+    stock: int | None = None
+    """Units left when it was shown; None where not tracked."""
     clicked: bool = False
     carted: bool = False
     purchased: bool = False
@@ -220,6 +222,7 @@ COLUMNS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "query": _text,
         "time": _moment,
         "score": _number,
+        "stock": _integer(0, 2**63 - 1),
         "clicked": _flag,
         "carted": _flag,
         "purchased": _flag,

@@ -109,7 +109,7 @@ def ranker_of(shop: Shop, asked: Asked, config: RankerConfig) -> Scores:
         moment = Examples(*ends, np.array([0, 1]), one, np.ones(1), one)
         vector = shopper_vectors(made.trained, teller.table, asked.log, moment, one)[0]
         rows = teller.situations.history(history.start, history.stop)
-        legs = teller.legs(rows, vector, types_pb2.SCENE_HOME, "")
+        legs = teller.legs(rows, asked.until, vector, types_pb2.SCENE_HOME, "")
         known = teller.situations.known(rows, asked.until, everything, legs)
         return made.heads.score(known.features(types_pb2.SCENE_HOME), "HOME")
 

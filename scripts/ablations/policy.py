@@ -105,7 +105,7 @@ def run(given: argparse.Namespace, seed: int) -> dict[str, Any]:
         # Both have learned the same Transformer: the second takes it from the checkpoint of the first.
         if not features:
             teller = make_teller(shop, fitted.trained, cut, seen)
-            features = [features_of_answer(teller, late, n, late.items[late.answer == n]) for n in range(len(late))]
+            features = [features_of_answer(teller, late, n, np.flatnonzero(late.answer == n)) for n in range(len(late))]
         parts = [
             fitted.heads.score(rows, SCENES[scene - 1])
             for rows, scene in zip(features, late.scene.tolist(), strict=True)

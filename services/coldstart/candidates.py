@@ -2,13 +2,13 @@
 
 What a shopper searched for counts as a look at the items whose titles hold the words (titles.py).
 
-COLD: popular with people like the shopper (country, age band), the best of every category, new items. WARM: near the
-content profile and the topics, items met by the same shoppers, popular in the shopper's categories. HOT: the dense
-profile, items met by the same shoppers, what is bought again; the behaviour vector, which decides, comes from the
-ranker through the gateway. SIMILAR and CART start from the items they are about. PROMOTION, CAMPAIGN and SPONSORED look
-for what HOME does: the gateway's filters, under which all of it is searched, leave what is on promotion, a campaign or
-paid for. Where the bundle has a blend of strategies it says whom HOME and what leans on it would show; without a ranker
-beside it nothing else is looked for.
+COLD: popular with people like the shopper (country, age band), the best of every category, new items, items in rising
+demand. WARM: near the content profile and the topics, items met by the same shoppers, popular in the shopper's
+categories, items in rising demand. HOT: the dense profile, items met by the same shoppers, what is bought again, items
+in rising demand; the behaviour vector, which decides, comes from the ranker through the gateway. SIMILAR and CART start
+from the items they are about. PROMOTION, CAMPAIGN and SPONSORED look for what HOME does: the gateway's filters, under
+which all of it is searched, leave what is on promotion, a campaign or paid for. Where the bundle has a blend of
+strategies it says whom HOME and what leans on it would show; without a ranker beside it nothing else is looked for.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ from services.coldstart.shelf import Newcomer, roots
 from services.coldstart.state import MAX_SEARCHES
 from services.domain.blended import BLEND
 from services.domain.checks import Invalid, check_count, check_id, check_vector
-from services.domain.features import LIKE, LIKED, PROFILE, TOGETHER
+from services.domain.features import LIKE, LIKED, PROFILE, TOGETHER, TREND
 from services.domain.thompson import MAX_ARMS
 from souk.coldstart.v1 import coldstart_pb2
 from souk.types.v1 import types_pb2
@@ -118,6 +118,7 @@ class _Choice:
             self._popular(1.0, 0.0)
             self._list("popular_by_category", self._breadth(), 0.7)
             self._list("new", self._new(), 0.3)
+            self._list(TREND, self._charts.rising, 0.2)
         else:
             self._known(stage == types_pb2.STAGE_HOT)
         if blended and knowledge.behaviour is not None:
@@ -140,6 +141,7 @@ class _Choice:
         if self._crowd.repeats:
             self._list("again", self._again(), 1.0)
         self._popular(0.3, 0.0 if hot else 0.5)
+        self._list(TREND, self._charts.rising, 0.2)
 
     def _similar(self) -> None:
         items = list(dict.fromkeys(self._request.item_ids))

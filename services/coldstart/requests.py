@@ -97,6 +97,8 @@ def check_impression(impression: types_pb2.Impression, field: str) -> None:
         if item.position in positions:
             raise Invalid(f"{at}.position", f"{item.position} stands here twice")
         positions.add(item.position)
+        if item.HasField("stock") and item.stock < 0:
+            raise Invalid(f"{at}.stock", f"{item.stock}; it must be 0 or more")
         if not math.isfinite(item.score):
             raise Invalid(f"{at}.score", "is not finite")
         if not 0 < item.propensity <= 1:

@@ -31,6 +31,8 @@ PROFILE = "profile"
 TOGETHER = "together"
 """How often the item was met with those the shopper met: 0 to 1, the weighted mean over the shopper's latest items h
 of (shoppers with both) / sqrt(shoppers with h * shoppers with the item)."""
+TREND = "trend"
+"""How far demand for the item rises: the logarithm of services.domain.demand, above 0, of the items that rise most."""
 
 SCENES: tuple[str, ...] = tuple(name.removeprefix("SCENE_") for name in types_pb2.Scene.keys()[1:])
 
@@ -43,6 +45,8 @@ FEATURES: tuple[str, ...] = (
     PROFILE,
     TOGETHER,
     "popularity",
+    TREND,
+    "few_left",
     "recency",
     "price_closeness",
     "brand_share",
@@ -68,6 +72,9 @@ _SCENE_NUMBERS = np.arange(1, len(SCENES) + 1)
 _DAY = 86_400.0
 # BM25F score that counts half of the most there can be.
 _HALF_WORDS = 5.0
+# e^3: twenty times what was to be expected.
+_MOST_TREND = 3.0
+_FEW = 5.0
 _NEW_DAYS = 30.0
 _LATELY_DAYS = 60.0
 
@@ -87,6 +94,9 @@ class Known:
     profile: NDArray[np.floating]
     together: NDArray[np.floating]
     popularity: NDArray[np.floating]
+    trend: NDArray[np.floating]
+    stock: NDArray[np.floating]
+    """Units left."""
     age: NDArray[np.floating]
     """Seconds since the item was first offered."""
     price: NDArray[np.floating]
@@ -115,6 +125,8 @@ class Known:
             # Counts are spread over powers of ten.
             np.log1p(100 * np.clip(self.together, 0, 1)) / math.log(101),
             np.log1p(self.popularity) / 10,
+            np.clip(self.trend, 0, _MOST_TREND) / _MOST_TREND,
+            np.exp(-np.clip(self.stock, 0, None) / _FEW),
             np.exp(-np.clip(self.age, 0, None) / (_NEW_DAYS * _DAY)),
             np.exp(-np.abs(np.log1p(self.price) - self.mean_log_price)),
             self.brand_share,
@@ -166,6 +178,7 @@ def features(
     promoted = np.zeros(n, np.bool_)
     if candidates.promotion:
         promoted = np.array([bool(name) for name in candidates.promotions])[np.array(candidates.promotion, np.int64)]
+    stock = np.array(candidates.stock, np.float64)
     known = Known(
         affinity=np.asarray(affinity, np.float64),
         words=legs.get(WORDS, nothing) if query else nothing,
@@ -174,6 +187,8 @@ def features(
         profile=legs.get(PROFILE, nothing),
         together=legs.get(TOGETHER, nothing),
         popularity=np.array(candidates.popularity, np.float64),
+        trend=legs.get(TREND, nothing),
+        stock=np.where(stock < 0, np.nan, stock),
         age=now - np.array(candidates.created_at, np.float64),
         price=np.array(candidates.price, np.float64),
         mean_log_price=np.array([context.mean_log_price if context.HasField("mean_log_price") else np.nan]),

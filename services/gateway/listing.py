@@ -35,6 +35,7 @@ _REASONS = {
     "profile": "fits your interests",
     "together": "met by others together with what you met",
     "popular": "popular",
+    "trend": "more in demand lately",
 }
 
 

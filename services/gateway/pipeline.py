@@ -326,6 +326,7 @@ def _impression(journey: Journey, wanted: Wanted, listed: Listed, hits: Sequence
                 position=hit.position,
                 score=hit.score,
                 propensity=listed.propensities.get(hit.item_id, 1.0),
+                stock=hit.stock if hit.HasField("stock") else None,
             )
             for hit in hits
         ],

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from services.domain.features import FEATURES, LIKE, LIKED, MEANING, PROFILE, TOGETHER, WORDS, split_category
+from services.domain.features import FEATURES, LIKE, LIKED, MEANING, PROFILE, TOGETHER, TREND, WORDS, split_category
 from services.domain.offers import PROMOTION
 from services.domain.signals import SIGNALS
 from services.domain.words import analyse
@@ -26,6 +26,8 @@ _RESPECTS: dict[str, tuple[str, ...]] = {
     PROFILE: (PROFILE,),
     TOGETHER: (TOGETHER,),
     "popularity": ("popularity",),
+    TREND: (TREND,),
+    "few_left": ("few_left",),
     "recency": ("recency",),
     "price_closeness": ("price_closeness",),
     "brand_share": ("brand_share",),
@@ -169,6 +171,10 @@ def _words_of(respect: str, row: int, ranked: Ranked) -> tuple[str, str]:
             return "often met together with what you met", ""
         case "popularity" | "met_often":
             return "popular", ""
+        case "trend":
+            return "more in demand lately", ""
+        case "few_left":
+            return "few left", ""
         case "follows":
             return "often comes next after what you met", ""
         case "graph":

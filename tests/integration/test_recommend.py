@@ -207,6 +207,9 @@ def test_what_was_shown_is_written_with_its_propensities(shop: Shop) -> None:
     assert [item.item_id for item in shown.items] == ids(answer)
     assert [item.position for item in shown.items] == list(range(6))
     assert all(0 < item.propensity <= 1 for item in shown.items)
+    left = [hit.stock if hit.HasField("stock") else None for hit in answer.hits]
+    assert [item.stock if item.HasField("stock") else None for item in shown.items] == left
+    assert any(left)
     assert shown.scene == HOME
     assert shown.generation == answer.info.generation
 

@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE TABLE IF NOT EXISTS answers (sequence INTEGER PRIMARY KEY, shopper TEXT NOT NULL, answer BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS shown (
     answer INTEGER NOT NULL, request TEXT NOT NULL, shopper TEXT NOT NULL, item TEXT NOT NULL, time_us INTEGER,
-    position INTEGER NOT NULL, score REAL NOT NULL, propensity REAL NOT NULL,
+    position INTEGER NOT NULL, score REAL NOT NULL, propensity REAL NOT NULL, stock INTEGER,
     clicked INTEGER NOT NULL DEFAULT 0, carted INTEGER NOT NULL DEFAULT 0, purchased INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS events_by_shopper ON events (shopper, time_us);
@@ -194,9 +194,12 @@ def _keep_impression(db: sqlite3.Connection, sequence: int, impression: types_pb
     time_us = impression.time.ToMicroseconds() if impression.HasField("time") else None
     request, shopper = impression.request_id, impression.shopper_id
     db.executemany(
-        "INSERT INTO shown VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0)",
+        "INSERT INTO shown VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0)",
         [
-            (sequence, request, shopper, item.item_id, time_us, item.position, item.score, item.propensity)
+            (
+                *(sequence, request, shopper, item.item_id, time_us, item.position, item.score, item.propensity),
+                item.stock if item.HasField("stock") else None,
+            )
             for item in impression.items
         ],
     )
@@ -279,11 +282,12 @@ def _write(db: sqlite3.Connection, writer: DatasetWriter, tell: Tell) -> None:
 
 def _shown_rows(db: sqlite3.Connection, known: str) -> Iterator[dict[str, Any]]:
     query = (
-        "SELECT s.answer, a.answer, s.item, s.position, s.score, s.propensity, s.clicked, s.carted, s.purchased "
+        "SELECT s.answer, a.answer, s.item, s.position, s.score, s.propensity, s.stock, "
+        "s.clicked, s.carted, s.purchased "
         f"FROM shown s JOIN answers a ON a.sequence = s.answer WHERE s.{known} ORDER BY s.answer, s.position"
     )
     answer, at = types_pb2.Impression(), 0
-    for sequence, content, item, position, score, propensity, clicked, carted, purchased in db.execute(query):
+    for sequence, content, item, position, score, propensity, stock, clicked, carted, purchased in db.execute(query):
         if sequence != at:
             answer, at = types_pb2.Impression.FromString(content), sequence
         row: dict[str, Any] = {
@@ -292,6 +296,7 @@ def _shown_rows(db: sqlite3.Connection, known: str) -> Iterator[dict[str, Any]]:
             "position": position,
             "propensity": propensity,
             "score": score,
+            "stock": stock,
             "clicked": bool(clicked),
             "carted": bool(carted),
             "purchased": bool(purchased),

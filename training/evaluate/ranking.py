@@ -130,7 +130,7 @@ def ranker_scores(shop: Shop, moment: Moment, fitted: Fitted, histories: Log | N
     `histories`: a log of as many rows from which the shoppers' histories are read instead; what all shoppers together
     say stays that of the shop's own.
     """
-    teller = make_teller(shop, fitted.trained, moment.until, moment.seen)
+    teller = make_teller(shop, fitted.trained, moment.until, moment.seen, moment.seen)
     log = histories or shop.log
     teller = replace(teller, situations=replace(teller.situations, log=log))
     examples = moment.examples
@@ -139,8 +139,9 @@ def ranker_scores(shop: Shop, moment: Moment, fitted: Fitted, histories: Log | N
 
     def scores(number: int) -> Float32:
         rows = teller.situations.history(int(examples.begin[number]), int(examples.end[number]))
-        legs = teller.legs(rows, vectors[number], types_pb2.SCENE_HOME, "")
-        known = teller.situations.known(rows, float(examples.now[number]), everything, legs)
+        now = float(examples.now[number])
+        legs = teller.legs(rows, now, vectors[number], types_pb2.SCENE_HOME, "")
+        known = teller.situations.known(rows, now, everything, legs)
         return fitted.heads.score(known.features(types_pb2.SCENE_HOME), "HOME")
 
     return scores

@@ -59,8 +59,8 @@ def ranker_scores(teller: Teller, score: Score, answers: Answers, told: Callable
     """What a ranker says of every shown item at the moment of its answer: (n,)."""
     scores = np.empty(len(answers.items))
     for answer in range(len(answers)):
-        part = slice(answers.starts[answer], answers.starts[answer + 1])
+        part = np.arange(answers.starts[answer], answers.starts[answer + 1])
         scene = SCENES[(int(answers.scene[answer]) or types_pb2.SCENE_HOME) - 1]
-        scores[part] = score(features_of_answer(teller, answers, answer, answers.items[part]), scene)
+        scores[part] = score(features_of_answer(teller, answers, answer, part), scene)
         told(answer + 1, len(answers))
     return scores

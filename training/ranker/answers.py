@@ -39,6 +39,8 @@ class Answers:
     position: Ints
     propensity: Floats
     looked_at: Bools
+    stock: Floats
+    """Units left of each item when it was shown, NaN where that is not known: (items,)."""
     labels: Float32
     """Whether each item was clicked, carted, purchased; the deeper imply the others: (items, 3)."""
 
@@ -74,6 +76,7 @@ class Answers:
             self.position[rows],
             self.propensity[rows],
             self.looked_at[rows],
+            self.stock[rows],
             self.labels[rows],
         )
 
@@ -124,5 +127,6 @@ def read_answers(dataset: Dataset, log: Log, everybody: bool = False) -> Answers
         rows["position"].to_numpy().astype(np.int64),
         rows["propensity"].to_numpy().astype(np.float64),
         rows["looked_at"].to_numpy(),
+        rows["stock"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
         rows.select("clicked", "carted", "purchased").to_numpy().astype(np.float32),
     )

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812
 
-from services.domain.features import FEATURES, SCENES
+from services.domain.features import FEATURES, SCENES, TREND
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from training.ranker.answers import Answers
@@ -38,8 +38,15 @@ SCENE_WEIGHTS: dict[str, tuple[float, ...]] = {
 assert set(SCENE_WEIGHTS) == set(SCENES)
 
 # How many the retrieval brings of each leg.
-_OF_A_LEG = {"affinity": 60, "together": 60, "profile": 40, "popular": 40, "again": 60}
+_OF_A_LEG = {"affinity": 60, "together": 60, "profile": 40, "popular": 40, "again": 60, TREND: 20}
 _OF_A_LEG |= {"words": 60, "meaning": 60, "like": 60}
+# Scenes for which coldstart proposes no item because its demand rises.
+_WITHOUT_TREND = (
+    types_pb2.SCENE_SEARCH,
+    types_pb2.SCENE_SIMILAR,
+    types_pb2.SCENE_CART,
+    types_pb2.SCENE_NEW_ARRIVALS,
+)
 _PENALTY = 1e-4
 _LEAST_CURVATURE = 1e-4
 _STEPS = 60
@@ -112,8 +119,8 @@ class Teller:
     queries: dict[str, Float32]
     """Normalised content vectors of the queries in the log, as far as the encoder reads them."""
 
-    def legs(self, rows: slice, shopper: Float32, scene: int, query: str) -> dict[str, Float32]:
-        """Scores of all items by leg, NaN where a leg says nothing."""
+    def legs(self, rows: slice, now: float, shopper: Float32, scene: int, query: str) -> dict[str, Float32]:
+        """Scores of all items by leg, NaN where a leg says nothing. `now` in seconds since 1970."""
         situations = self.situations
         affinity = np.where(np.isnan(self.table[:, 0]), np.nan, np.nan_to_num(self.table) @ shopper)
         legs = {
@@ -121,6 +128,8 @@ class Teller:
             "together": situations.together(rows),
             "profile": situations.profile(rows),
         }
+        if scene not in _WITHOUT_TREND:
+            legs[TREND] = situations.trends.at(now)
         if scene == types_pb2.SCENE_SEARCH and query:
             if self.words is not None:
                 legs["words"] = self.words.scores(query)
@@ -154,9 +163,10 @@ def rows_of(teller: Teller, examples: Examples, shoppers: Float32, until: float 
         at = int(examples.end[number])
         rows = teller.situations.history(int(examples.begin[number]), at)
         scene = int(log.scene[at]) or types_pb2.SCENE_HOME
-        legs = teller.legs(rows, shoppers[number], scene, str(log.query[at]))
+        now = float(examples.now[number])
+        legs = teller.legs(rows, now, shoppers[number], scene, str(log.query[at]))
         chosen = teller.candidates(rows, legs)
-        known = teller.situations.known(rows, float(examples.now[number]), chosen, legs)
+        known = teller.situations.known(rows, now, chosen, legs)
         features.append(known.features(scene))
         wanted = examples.wanted(number)
         deepest = np.zeros(len(teller.table), np.int64)
@@ -186,7 +196,7 @@ def rows_of_answers(
         part = np.arange(answers.starts[answer], answers.starts[answer + 1])
         if curve is None:
             part = part[answers.looked_at[part]]
-        features.append(features_of_answer(teller, answers, answer, answers.items[part]))
+        features.append(features_of_answer(teller, answers, answer, part))
         labels.append(answers.labels[part])
         moments.append(np.full(len(part), number))
         looked.append(np.ones(len(part)) if curve is None else at_place(curve, answers.position[part]))
@@ -198,8 +208,8 @@ def rows_of_answers(
     )
 
 
-def features_of_answer(teller: Teller, answers: Answers, answer: int, items: Ints) -> Float32:
-    """The features of items at the moment of an answer: (items, F)."""
+def features_of_answer(teller: Teller, answers: Answers, answer: int, part: Ints) -> Float32:
+    """The features of what stood at the places `part` of the arrays of items, all of one answer: (len(part), F)."""
     log, trained = teller.situations.log, teller.trained
     begin, end, now = int(answers.begin[answer]), int(answers.end[answer]), float(answers.time[answer])
     rows = teller.situations.history(begin, end)
@@ -209,8 +219,9 @@ def features_of_answer(teller: Teller, answers: Answers, answer: int, items: Int
         batch = history_batch(log, np.array([begin]), np.array([end]), np.array([now]), trained.max_history)
         shopper = trained.shoppers(teller.table, batch)[0]
     scene = int(answers.scene[answer]) or types_pb2.SCENE_HOME
-    legs = teller.legs(rows, shopper, scene, answers.query[answer])
-    return teller.situations.known(rows, now, items, legs).features(scene)
+    legs = teller.legs(rows, now, shopper, scene, answers.query[answer])
+    known = teller.situations.known(rows, now, answers.items[part], legs, answers.stock[part])
+    return known.features(scene)
 
 
 def fit(rows: Rows) -> Heads:

@@ -28,7 +28,7 @@ from training.ranker.heads import (
 from training.ranker.log import Bools, Floats, Ints, Log
 from training.ranker.measures import measure
 from training.ranker.neighbours import find_neighbours
-from training.ranker.situations import Facts, Situations, popularity
+from training.ranker.situations import Facts, Situations, Trends, popularity
 from training.ranker.train import Epoch, Trained, Training
 from training.ranker.words import Words
 
@@ -173,14 +173,19 @@ def working_seconds(config: RankerConfig) -> float:
     return config.minutes * 60 - min(_EXPORT_SECONDS, config.minutes * 30)
 
 
-def make_teller(shop: Shop, trained: BehaviourModel, until: float, seen: Bools) -> Teller:
-    """What retrieval would say had it been filled with the rows `seen` of the log, all before `until`."""
+def make_teller(shop: Shop, trained: BehaviourModel, until: float, seen: Bools, heard: Bools | None = None) -> Teller:
+    """What retrieval would say had it been filled with the rows `seen` of the log, all before `until`.
+
+    `heard`: rows from which coldstart, which goes on listening, knows at each moment of the days before whose demand
+    rises; all where left out.
+    """
     log = shop.log
     rows = seen & log.liked
     n = len(log.item_ids)
     neighbours = find_neighbours(log.shopper[rows], log.item[rows], n)
     facts = Facts.of(shop.items, shop.content)
-    situations = Situations(log, facts, popularity(log, seen, until, _HALF_LIFE_DAYS), neighbours)
+    trends = Trends(log, np.ones(len(log.item), np.bool_) if heard is None else heard)
+    situations = Situations(log, facts, popularity(log, seen, until, _HALF_LIFE_DAYS), trends, neighbours)
     words = Words(shop.items) if shop.queries else None
     return Teller(situations, trained, trained.table(shop.content), words, shop.queries)
 

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-from services.domain.features import LIKED, TURNED_DOWN, Known, category_share, lately, split_category
+from services.domain.demand import LATELY_DAYS, WEIGHTS, rising, trend
+from services.domain.features import LIKED, TREND, TURNED_DOWN, Known, category_share, lately, split_category
 from services.domain.neighbours import Neighbours, latest
 from services.domain.offers import promoted
 from souk.types.v1 import types_pb2
@@ -19,6 +20,8 @@ _HISTORY = 256
 _SHARES = 16
 _TOGETHER_ITEMS, _TOGETHER_DECAY = 20, 0.9
 _PROFILE_HALF_LIFE = 30 * 86_400.0
+_USUAL_DAYS = 30.0
+_DAY = 86_400.0
 _SAYS = np.zeros(max(types_pb2.EventType.values()) + 1)
 _SAYS[[types_pb2.EVENT_TYPE_VIEW, types_pb2.EVENT_TYPE_CLICK]] = 1.0
 _SAYS[types_pb2.EVENT_TYPE_CART] = 2.0
@@ -70,6 +73,42 @@ class Facts:
         return np.array([[category_share(one, [(two, 1.0)]) for two in paths] for one in paths], np.float32)
 
 
+class Trends:
+    """Whose demand rises, as coldstart would have said it at the beginning of each day from the rows `seen` of a log.
+
+    After the last of them nothing more is known: later days are as the one after it. Without time nothing rises.
+    """
+
+    def __init__(self, log: Log, seen: Bools) -> None:
+        weights = np.zeros(max(types_pb2.EventType.values()) + 1)
+        weights[list(WEIGHTS)] = list(WEIGHTS.values())
+        rows = np.flatnonzero(seen & (weights[log.type] != 0)) if log.has_time else np.empty(0, np.int64)
+        rows = rows[np.argsort(log.time[rows], kind="stable")]
+        self._n = len(log.item_ids)
+        self._days, self._item, self._weight = log.time[rows] / _DAY, log.item[rows], weights[log.type[rows]]
+        self._of_day = lru_cache(4)(self._find)
+
+    def at(self, now: float) -> Float32:
+        """Score of the leg "trend" of each item at `now` (seconds since 1970), NaN where demand does not rise: (n,)."""
+        if not len(self._days):
+            return np.full(self._n, np.nan, np.float32)
+        return self._of_day(math.floor(min(now / _DAY, self._days[-1] + 1)))
+
+    def _find(self, day: int) -> Float32:
+        known = slice(int(np.searchsorted(self._days, day)))
+        ages = day - self._days[known]
+
+        def decayed(half_life: float) -> Floats:
+            weights = self._weight[known] * 0.5 ** (ages / half_life)
+            return np.bincount(self._item[known], weights, self._n).astype(np.float64)
+
+        trends = trend(decayed(LATELY_DAYS), decayed(_USUAL_DAYS))
+        found = np.full(self._n, np.nan, np.float32)
+        places = rising(trends)
+        found[places] = trends[places]
+        return found
+
+
 @dataclass(frozen=True)
 class Situations:
     """The moments of a log with everything that retrieval and context would say of any item."""
@@ -77,6 +116,7 @@ class Situations:
     log: Log
     facts: Facts
     popularity: Floats
+    trends: Trends
     neighbours: Neighbours
 
     def history(self, begin: int, end: int) -> slice:
@@ -109,10 +149,13 @@ class Situations:
     def _readable(self) -> Bools:
         return np.asarray(self.facts.content.any(axis=1), np.bool_)
 
-    def known(self, rows: slice, now: float, chosen: Ints, legs: dict[str, Float32]) -> Known:
+    def known(
+        self, rows: slice, now: float, chosen: Ints, legs: dict[str, Float32], stock: Floats | None = None
+    ) -> Known:
         """What is known of the chosen items. `legs`: by field of Known, scores of all n items; NaN where left out.
 
-        Without time, ages are not known.
+        Without time, ages are not known. `stock` (len(chosen),): units left at that moment, NaN where not known; the
+        catalogue's own is that of another day, and what became of the moment is in it.
         """
         log, facts, n = self.log, self.facts, len(self.facts.price)
         items, types, times = log.item[rows], log.type[rows], log.time[rows]
@@ -149,6 +192,8 @@ class Situations:
             profile=leg("profile"),
             together=leg("together"),
             popularity=self.popularity[chosen],
+            trend=leg(TREND),
+            stock=np.full(len(chosen), np.nan) if stock is None else stock,
             age=now - facts.created[chosen] if log.has_time else np.full(len(chosen), np.nan),
             price=facts.price[chosen],
             mean_log_price=np.array([prices.mean() if len(prices) else np.nan]),

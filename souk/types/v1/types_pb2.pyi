@@ -508,6 +508,7 @@ class ImpressionItem(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     PROPENSITY_FIELD_NUMBER: _builtins.int
+    STOCK_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Which item."""
     position: _builtins.int
@@ -516,6 +517,8 @@ class ImpressionItem(_message.Message):
     """The score that ordered it."""
     propensity: _builtins.float
     """Probability with which the policy put this item at this place: above 0, at most 1."""
+    stock: _builtins.int
+    """Units left when it was shown; absent where not tracked."""
     def __init__(
         self,
         *,
@@ -523,12 +526,15 @@ class ImpressionItem(_message.Message):
         position: _builtins.int = ...,
         score: _builtins.float = ...,
         propensity: _builtins.float = ...,
+        stock: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stock", b"_stock", "stock", b"stock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "position", b"position", "propensity", b"propensity", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stock", b"_stock", "item_id", b"item_id", "position", b"position", "propensity", b"propensity", "score", b"score", "stock", b"stock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stock: _TypeAlias = _typing.Literal["stock"]  # noqa: Y015
+    _WhichOneofArgType__stock: _TypeAlias = _typing.Literal["_stock", b"_stock"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stock) -> _WhichOneofReturnType__stock | None: ...
 
 Global___ImpressionItem: _TypeAlias = ImpressionItem  # noqa: Y015
 

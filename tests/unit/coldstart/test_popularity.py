@@ -2,13 +2,15 @@
 
 from collections import defaultdict
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.coldstart.log import Facts, Happening
-from services.coldstart.popularity import WEIGHTS, Popularity
+from services.coldstart.popularity import Popularity
 from services.coldstart.shelf import roots
+from services.domain.demand import LATELY_DAYS, WEIGHTS, rising, trend
 from tests.unit.coldstart.making import CART, DAY, NOW, PURCHASE, RETURN, VIEW
 
 HALF_LIFE = 30.0
@@ -67,6 +69,12 @@ def test_charts_are_naive_decayed_sums(events: list[Happening]) -> None:
     assert {name: dict(chart) for name, chart in charts.categories.items()} == {
         name: pytest.approx(dict(counts)) for name, counts in categories.items()
     }
+    met = sorted({event.item for event in events})
+    lately = dict.fromkeys(met, 0.0)
+    for event in events:
+        lately[event.item] += WEIGHTS[event.type] * 0.5 ** ((latest - event.time_ms) / (LATELY_DAYS * DAY * 1000))
+    trends = trend(np.array([lately[item] for item in met]), np.array([overall[item] for item in met]))
+    assert dict(charts.rising) == pytest.approx({met[row]: trends[row] for row in rising(trends)}, abs=1e-6)
     scores = [score for _, score in charts.overall]
     assert scores == sorted(scores, reverse=True)
 
@@ -86,6 +94,16 @@ def test_the_shops_own_popularity_orders_until_events_say_more() -> None:
     popularity.add([happening("unknown")])
     popularity.refresh(known)
     assert [item for item, _ in popularity.charts.overall] == ["unknown", "famous", "known"]
+
+
+def test_demand_that_rises_is_listed_and_what_cannot_be_sold_is_not() -> None:
+    popularity = Popularity(HALF_LIFE)
+    steady = [happening("steady", days_ago=day) for day in range(90)]
+    fad = [happening(item, days_ago=day / 10) for item in ("fad", "sold out") for day in range(20)]
+    over = [happening("over", days_ago=40) for _ in range(50)]
+    popularity.add([*steady, *fad, *over])
+    popularity.refresh([("sold out", facts(sellable=False))])
+    assert [item for item, _ in popularity.charts.rising] == ["fad"]
 
 
 def test_what_cannot_be_sold_is_not_listed_and_what_came_back_counts_nothing() -> None:

@@ -63,6 +63,7 @@ def test_batches_are_bounded() -> None:
         ({"item_id": ""}, "at.items[1].item_id: is empty"),
         ({"position": 0}, "at.items[1].position: 0 stands here twice"),
         ({"score": float("inf")}, "at.items[1].score: is not finite"),
+        ({"stock": -1}, "at.items[1].stock: -1; it must be 0 or more"),
         ({"propensity": 0.0}, "at.items[1].propensity: 0.0; it must be above 0 and at most 1"),
         ({"propensity": 1.5}, "at.items[1].propensity: 1.5; it must be above 0 and at most 1"),
         ({"propensity": float("nan")}, "at.items[1].propensity: nan"),

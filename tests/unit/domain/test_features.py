@@ -44,12 +44,14 @@ def candidates() -> types_pb2.CandidateColumns:
         categories=["", "Home", "Home > Lamps"],
         created_at=[int(NOW) - 3650 * DAY, int(NOW), int(NOW) + DAY],
         popularity=[1000.0, 0.0, 10.0],
+        stock=[10, -1, 0],
         promotion=[0, 1, 0],
         promotions=["", "spring"],
         legs=[
             types_pb2.LegScores(leg="words", score=[5.0, NAN, 2.0]),
             types_pb2.LegScores(leg="meaning", score=[0.5, 0.25, NAN]),
             types_pb2.LegScores(leg="together", score=[0.1, NAN, 1.0]),
+            types_pb2.LegScores(leg="trend", score=[NAN, 1.5, 9.0]),
             types_pb2.LegScores(leg="unheard of", score=[9.0, 9.0, 9.0]),
         ],
     )
@@ -79,6 +81,8 @@ def test_each_says_what_it_is_named_for() -> None:
     assert made["like"] == [0, 0, 0]
     assert made["together"] == pytest.approx([np.log(11) / np.log(101), 0, 1])
     assert made["popularity"] == pytest.approx([np.log(1001) / 10, 0, np.log(11) / 10])
+    assert made["trend"] == [0, 0.5, 1]
+    assert made["few_left"] == pytest.approx([np.exp(-2), 0, 1])
     assert made["recency"] == pytest.approx([0, 1, 1], abs=1e-6)
     assert made["price_closeness"] == pytest.approx([1, 0, 21 / 201])
     assert made["brand_share"] == [0.75, 0, 0]
@@ -115,7 +119,7 @@ def test_a_candidate_has_the_same_features_in_any_company(order: list[int], cut:
     whole, affinity = candidates(), np.array([0.5, NAN, -0.5])
     kept = list(order)[:cut]
     part = types_pb2.CandidateColumns(brands=whole.brands, categories=whole.categories, promotions=whole.promotions)
-    for name in ("id", "price", "brand", "category", "created_at", "popularity", "promotion"):
+    for name in ("id", "price", "brand", "category", "stock", "created_at", "popularity", "promotion"):
         getattr(part, name).extend(getattr(whole, name)[row] for row in kept)
     for leg in whole.legs:
         part.legs.add(leg=leg.leg, score=[leg.score[row] for row in kept])

@@ -171,10 +171,18 @@ def test_events_of_a_dataset_without_time_have_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", dataset.SUFFIXES)
 def test_impressions_are_read(tmp_path: Path, suffix: str) -> None:
-    row = {"request_id": "r", "item_id": "A", "position": 2, "propensity": 0.5, "scene": "HOME", "clicked": True}
+    row = {
+        "request_id": "r",
+        "item_id": "A",
+        "position": 2,
+        "propensity": 0.5,
+        "scene": "HOME",
+        "stock": 4,
+        "clicked": True,
+    }
     write(tmp_path, "impressions", suffix, [row])
     home = types_pb2.SCENE_HOME
-    expected = dataset.Shown("r", "A", position=2, propensity=0.5, scene=home, clicked=True)
+    expected = dataset.Shown("r", "A", position=2, propensity=0.5, scene=home, stock=4, clicked=True)
     assert list(dataset.read_impressions(tmp_path)) == [expected]
 
 

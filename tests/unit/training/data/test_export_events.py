@@ -112,7 +112,13 @@ def answer(request: str, *items: str, at: int = NOON, shopper: str = "s", first:
         policy="ranked",
         generation="f" * 64,
         items=[
-            types_pb2.ImpressionItem(item_id=item_id, position=first + place, score=1.5 - place, propensity=0.25)
+            types_pb2.ImpressionItem(
+                item_id=item_id,
+                position=first + place,
+                score=1.5 - place,
+                propensity=0.25,
+                stock=None if item_id == "b" else 7 * place,
+            )
             for place, item_id in enumerate(items)
         ],
     )
@@ -160,6 +166,7 @@ def test_tables_hold_what_was_streamed(tmp_path: Path) -> None:
     (b, a, c) = read_impressions(dataset.path)
     assert (a.request_id, a.item_id, a.position, a.shopper_id) == ("r1", "a", 1, "s")
     assert (a.score, a.propensity, a.policy, a.generation) == (0.5, 0.25, "ranked", "f" * 64)
+    assert [one.stock for one in (a, b, c)] == [7, None, 0]
     assert a.time is not None
     assert (a.scene, a.time.timestamp(), a.clicked, a.carted) == (types_pb2.SCENE_HOME, NOON, True, False)
     assert (b.position, b.clicked) == (0, False)

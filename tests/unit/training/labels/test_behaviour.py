@@ -37,6 +37,7 @@ def answers_of(items: np.ndarray, clicks: np.ndarray, times: np.ndarray | None =
         np.tile(np.arange(places), n),
         np.ones(n * places),
         np.ones(n * places, np.bool_),
+        np.full(n * places, np.nan),
         labels,
     )
 

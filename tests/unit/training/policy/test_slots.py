@@ -38,6 +38,7 @@ def exploring(answers: int, seed: int, policy: str = "hot-home-v1+exploration") 
         position=np.tile(np.arange(3), answers),
         propensity=propensity.ravel(),
         looked_at=np.ones(3 * answers, bool),
+        stock=np.full(3 * answers, np.nan),
         labels=np.repeat(clicks.reshape(-1, 1), 3, axis=1).astype(np.float32),
     )
 

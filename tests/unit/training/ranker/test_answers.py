@@ -27,6 +27,7 @@ def read(tmp_path: Path) -> tuple[Log, Answers]:
                 "time": moment(minute),
                 "scene": "SEARCH",
                 "query": "lamp",
+                "stock": position if position != 3 else None,
                 "clicked": position == clicked,
                 "purchased": position == clicked,
                 **more,
@@ -59,6 +60,8 @@ def test_what_was_looked_at_and_what_was_known(read: tuple[Log, Answers]) -> Non
     assert answers.position[:12].tolist() == list(range(12))
     assert answers.labels[:12].sum(axis=0).tolist() == [1, 1, 1]
     assert answers.labels[4].tolist() == [1, 1, 1]
+    assert answers.stock[:5] == pytest.approx([0, 1, 2, float("nan"), 4], nan_ok=True)
+    assert answers.until(answers.time[1]).stock.tolist()[4:] == list(range(4, 12))
     assert answers.query == ["lamp"] * 3
     assert set(answers.scene.tolist()) == {1}
 

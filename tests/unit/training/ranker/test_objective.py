@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from services.domain.features import FEATURES
 from souk.types.v1 import types_pb2
 from tests.unit.training.policy.shop import shop as drawn_shop
 from training.ranker.answers import read_answers
@@ -34,6 +35,17 @@ def test_it_learns_from_all_places_and_is_calibrated(tmp_path: Path) -> None:
     fitted = fit(shop, tmp_path, [])
     assert fitted.metrics["ranker.heads_from_answers"] == 1
     assert fitted.metrics["ranker.click_ece"] < 0.06
+    assert not fitted.heads.weights[FEATURES.index("few_left")].any()  # Nothing is known of it.
+
+
+def test_what_was_left_when_it_was_shown_is_learned_from(tmp_path: Path) -> None:
+    shop = shop_of(tmp_path / "d", random=True)
+    assert shop.answers is not None
+    # Most of what is clicked is nearly sold out.
+    few = np.random.default_rng(0).random(len(shop.answers.items)) < 0.2 + 0.6 * shop.answers.labels[:, 0]
+    stocked = replace(shop, answers=replace(shop.answers, stock=np.where(few, 1.0, 80.0)))
+    weights = fit(stocked, tmp_path, []).heads.weights[:, 0]
+    assert weights[FEATURES.index("few_left")] > 1
 
 
 def test_it_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
