@@ -3,7 +3,7 @@
     python -m loadtest.gateway_bench --dataset DIR --home .souk        # against `python -m services`
 
 Searches that are cached and not, in turns with a health check of the same gateway (the least call it answers); uncached
-searches on schedule at --rate; answers a second by callers at once; commands of Redis a request; new items until a
+searches on schedule at --rate; answers a second by callers at once; round trips to Redis a request; new items until a
 search finds them, with traffic and without; the retriever from its death to the next answer (--restart).
 """
 
@@ -132,15 +132,15 @@ class Bench:
             raise RuntimeError(f"calls failed: {dict(sender.tally.failed)}")
         return sender.tally
 
-    async def redis_commands(self, url: str, requests: int) -> Row:
-        """Commands that Redis answered a request of hot traffic: at least its round trips, less what was sent together.
+    async def redis_round_trips(self, url: str, requests: int) -> Row:
+        """How often Redis read from a connection, a request of hot traffic: once for what is sent together.
 
         What the stack sends by itself in as long an idle time afterwards is taken off.
         """
         server = redis.Redis.from_url(url)
 
-        def commands() -> int:
-            return int(server.info("stats")["total_commands_processed"])
+        def reads() -> int:
+            return int(server.info("stats")["total_reads_processed"])
 
         shoppers = self.pools.shoppers[:20]
 
@@ -152,15 +152,21 @@ class Bench:
                 await self.shop.Recommend(request, timeout=10)
 
         await hot()
-        before, began = commands(), time.perf_counter()
+        before, began = reads(), time.perf_counter()
         await hot()
-        taken, after = time.perf_counter() - began, commands()
+        taken, after = time.perf_counter() - began, reads()
         await asyncio.sleep(taken)
-        idle = commands() - after
+        idle = reads() - after
         each = (after - before - idle) / requests
         goal = f"<= {_REDIS_A_REQUEST:g}"
         return Row(
-            "Redis commands, HOME of a known shopper", each, "a request", None, None, goal, each <= _REDIS_A_REQUEST
+            "round trips to Redis, HOME of a known shopper",
+            each,
+            "a request",
+            None,
+            None,
+            goal,
+            each <= _REDIS_A_REQUEST,
         )
 
     async def visible(self, items: int, rate: float) -> list[Row]:
@@ -234,7 +240,7 @@ async def measure(gateway: str, pools: Pools, home: Path, rate: float, restart: 
             rows += await bench.at_once(4)
             if url := redis_of(state["gateway"]["pid"]):
                 status.update("Redis")
-                rows.append(await bench.redis_commands(url, 100))
+                rows.append(await bench.redis_round_trips(url, 100))
             status.update("new items")
             rows += await bench.visible(6, 20)
             if restart:  # Last: the stack is not warm afterwards.

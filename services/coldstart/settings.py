@@ -26,7 +26,8 @@ class ColdstartSettings(Settings):
         ge=0,
         description="Seed of the draws, so that the same requests in the same order draw the same; not given: any.",
     )
-    state_ttl: int = Field(1800, ge=1, description="Seconds that a shopper's derived state lives in Redis.")
+    state_ttl: int = Field(1800, ge=1, description="Seconds that a shopper's derived state lives in memory and Redis.")
+    state_memory_mb: int = Field(32, ge=0, description="MiB of shoppers' derived states in memory; 0 keeps none.")
     max_queued: int = Field(20_000, ge=1_000, description="Events and impressions that may wait to be written.")
     max_running: int = Field(32, ge=1, description="Reads that may run at once.")
     max_waiting: int = Field(512, ge=0, description="Reads that may wait before the gate.")

@@ -1,6 +1,6 @@
-"""A shopper's derived state, the context: computed from the log in bounded work, and kept in Redis for the next time.
+"""A shopper's derived state, the context: computed from the log in bounded work, kept in memory and Redis for later.
 
-Redis is never trusted: an entry counts only under the version that the log has of the shopper at that moment, so an
+Neither is trusted: an entry counts only under the version that the log has of the shopper at that moment, so an
 acknowledged event is in every context that follows. A Redis that is dead, slow or full costs a computation.
 """
 
@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from services.coldstart import profile, stages
 from services.coldstart.crowd import Crowd
+from services.coldstart.kept import Kept
 from services.coldstart.knowledge import Knowledge
 from services.coldstart.log import Entry, Facts, Held, Log
 from services.coldstart.settings import ColdstartSettings
@@ -50,6 +51,7 @@ class States:
             self._redis = RedisLevel(
                 "shoppers", settings.redis_url, _PREFIX, timeout=_REDIS_SECONDS, ttl=settings.state_ttl
             )
+        self._kept = Kept(settings.state_memory_mb * 2**20, settings.state_ttl)
         self._forgotten = 0
         self._unblanked: dict[bytes, None] = {}
 
@@ -57,29 +59,44 @@ class States:
         self, shopper_id: str, knowledge: Knowledge, in_thread: "InThread[coldstart_pb2.ShopperContext]"
     ) -> coldstart_pb2.ShopperContext:
         """The context of a shopper; empty and COLD where nothing is held."""
+        key, forgotten = self._key(shopper_id), self._forgotten
+        in_memory = self._kept.get(key)
         held: list[Held | None] = []
+        kept: list[coldstart_pb2.ShopperContext] = []
 
         def look() -> coldstart_pb2.ShopperContext:
-            held.append(self._log.shopper(shopper_id))
-            if held[0] is None or self._redis is None:
-                return self.compute(shopper_id, held[0], knowledge)
+            shopper = self._log.shopper(shopper_id)
+            held.append(shopper)
+            if shopper is not None and (context := _read(in_memory, _header(shopper.version, knowledge))) is not None:
+                CONTEXTS.labels("memory").inc()
+                kept.append(context)
+                return context
+            if shopper is None or self._redis is None:
+                return self.compute(shopper_id, shopper, knowledge)
             return coldstart_pb2.ShopperContext()
 
-        forgotten = self._forgotten
         context = await in_thread(look)
         shopper = held[0]
-        if shopper is None or self._redis is None:
+        if shopper is None or kept:
             return context
-        key, header = self._key(shopper_id), _header(shopper.version, knowledge)
-        values = await self._redis.read([key])
-        if values is not None and (kept := _read(values[0], header)) is not None:
-            CONTEXTS.labels("redis").inc()
-            return kept
-        context = await in_thread(lambda: self.compute(shopper_id, shopper, knowledge))
-        # Nothing may come back of a shopper who was forgotten meanwhile.
-        if values is not None and forgotten == self._forgotten:
+        header, values = _header(shopper.version, knowledge), None
+        if self._redis is not None:
+            values = await self._redis.read([key])
+            if values is not None and (found := _read(values[0], header)) is not None:
+                CONTEXTS.labels("redis").inc()
+                self._keep(key, header, found, forgotten)
+                return found
+            context = await in_thread(lambda: self.compute(shopper_id, shopper, knowledge))
+        if self._keep(key, header, context, forgotten) and self._redis is not None and values is not None:
             self._redis.write([(key, header + context.SerializeToString())])
         return context
+
+    def _keep(self, key: bytes, header: bytes, context: coldstart_pb2.ShopperContext, forgotten: int) -> bool:
+        """Keeps it in memory; not where somebody was forgotten since: nothing of them may come back."""
+        if forgotten != self._forgotten:
+            return False
+        self._kept.put(key, header + context.SerializeToString())
+        return True
 
     def compute(self, shopper_id: str, held: Held | None, knowledge: Knowledge) -> coldstart_pb2.ShopperContext:
         """The context from the log: at most 2,000 index rows and 256 vectors, however long the shopper's history."""
@@ -104,6 +121,7 @@ class States:
     async def forget(self, shopper_id: str) -> None:
         """Blanks the shopper's entry in Redis; where Redis is away, `blank` does it once it is back."""
         self._forgotten += 1
+        self._kept.drop(self._key(shopper_id))
         if self._redis is None:
             return
         self._unblanked[self._key(shopper_id)] = None

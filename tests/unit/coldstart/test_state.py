@@ -190,7 +190,7 @@ async def test_an_acknowledged_event_is_in_every_context_that_follows(tmp_path: 
 
 async def test_a_kept_context_is_read_and_a_damaged_or_stale_one_is_not(tmp_path: Path, own_redis: OwnRedis) -> None:
     direct = redis.Redis.from_url(own_redis.url)
-    with Shop(tmp_path, redis_url=own_redis.url) as shop:
+    with Shop(tmp_path, redis_url=own_redis.url, state_memory_mb=0) as shop:
         shop.record(event("1"))
         states = States(shop.log, shop.crowd, shop.settings)
         told = await context(states)
@@ -212,6 +212,50 @@ async def test_a_kept_context_is_read_and_a_damaged_or_stale_one_is_not(tmp_path
         other = await states.context("s", knowledge(topics=False), in_thread)
         assert other.version == told.version
         await states.close()
+
+
+@pytest.mark.parametrize("with_redis", [True, False])
+async def test_memory_answers_without_redis_or_log_until_something_happens(
+    tmp_path: Path, own_redis: OwnRedis, with_redis: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Shop(tmp_path, redis_url=own_redis.url if with_redis else None) as shop:
+        states = States(shop.log, shop.crowd, shop.settings)
+        shop.record(event("1", item="a", at=NOW - 9))
+        told = await context(states)
+        with monkeypatch.context() as patched:
+            patched.setattr(states, "compute", None)
+            patched.setattr(states, "_redis", None)
+            again = await context(states)
+            assert again == told
+            # Another's changes do not show.
+            again.history[0].item_id = "changed"
+            assert await context(states) == told
+        shop.record(event("2", item="b", at=NOW - 8))
+        assert [each.item_id for each in (await context(states)).history] == ["a", "b"]
+        assert (await states.context("s", knowledge(topics=False), in_thread)).version == told.version + 1
+        await states.close()
+
+
+async def test_memory_holds_nothing_of_who_was_forgotten(tmp_path: Path) -> None:
+    with Shop(tmp_path) as shop:
+        states = States(shop.log, shop.crowd, shop.settings)
+        shop.record(event("1", "gone", "thing-of-gone"))
+        await context(states, "gone")
+        assert len(states._kept) == 1
+        shop.log.forget("gone").result(10)
+        await states.forget("gone")
+        assert len(states._kept) == 0
+        assert (await context(states, "gone")).stage == types_pb2.STAGE_COLD
+
+        async def forget_meanwhile(run: Callable[[], T]) -> T:
+            answer = await in_thread(run)
+            shop.log.forget("gone").result(10)
+            await states.forget("gone")
+            return answer
+
+        shop.record(event("2", "gone", "thing-of-gone"))
+        await states.context("gone", KNOWLEDGE, forget_meanwhile)
+        assert len(states._kept) == 0
 
 
 async def test_another_log_in_the_same_redis_is_another_shop(tmp_path: Path, redis_url: str) -> None:
