@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 10_000
+# Half a gigabyte.
+_NUMBERS_AT_ONCE = 2**25
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,7 @@ def paired_bootstrap(system: NDArray[np.float64], baseline: NDArray[np.float64],
         raise ValueError(f"system, baseline: must be of one shape (queries,), not {system.shape} and {baseline.shape}")
     differences = system - baseline
     mean = float(differences.mean())
-    draws = np.random.default_rng(seed).integers(0, len(differences), (DRAWS, len(differences)))
-    means = differences[draws].mean(axis=1)
+    means = _means(differences, seed)
     low, high = np.percentile(means, [2.5, 97.5])
     # Rounding must not make a mean of equal differences look nearer than itself.
     beyond = np.count_nonzero(np.abs(means - mean) >= abs(mean) * (1 - 1e-9))
@@ -39,6 +40,13 @@ def paired_bootstrap(system: NDArray[np.float64], baseline: NDArray[np.float64],
 
 def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
     """The 95% percentile interval of the mean of float64 (queries,)."""
-    draws = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    low, high = np.percentile(_means(values, seed), [2.5, 97.5])
     return float(low), float(high)
+
+
+def _means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Means of values (n,) drawn with replacement, (DRAWS,); in memory for some of the draws at a time."""
+    rng, n = np.random.default_rng(seed), len(values)
+    at_once = max(1, _NUMBERS_AT_ONCE // n)
+    parts = [min(at_once, DRAWS - begin) for begin in range(0, DRAWS, at_once)]
+    return np.concatenate([values[rng.integers(0, n, (part, n))].mean(axis=1) for part in parts])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from training.evaluate import bootstrap
 from training.evaluate.bootstrap import interval, paired_bootstrap
 
 QUERIES = 120
@@ -51,3 +52,14 @@ def test_the_interval_of_a_mean() -> None:
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
         paired_bootstrap(np.zeros(3), np.zeros(4))
+
+
+def test_many_queries_are_drawn_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand draws of all shoppers of a large shop do not fit into memory at once."""
+    whole = paired_bootstrap(scores(4), scores(5))
+    monkeypatch.setattr(bootstrap, "_NUMBERS_AT_ONCE", 7 * QUERIES)
+    parts = paired_bootstrap(scores(4), scores(5))
+    assert parts.mean == whole.mean
+    assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=0.005)
+    assert parts.p_value == pytest.approx(whole.p_value, abs=0.02)
+    assert len(bootstrap._means(scores(4), 0)) == bootstrap.DRAWS
