@@ -25,6 +25,8 @@ class RankerConfig:
     """Share of items that stand without their id in a step, as an unknown item will."""
     batch: int = 256
     """At most; fewer where an epoch would else have less than a hundred steps."""
+    most_items: int = 100_000
+    """A step learns against all items up to this number; beyond, against so many drawn anew."""
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     epochs: int = 40

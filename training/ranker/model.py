@@ -33,14 +33,18 @@ class Items(nn.Module):
         self.register_buffer("content", content, persistent=False)
         self.register_buffer("readable", (content != 0).any(dim=1, keepdim=True).float(), persistent=False)
 
-    def forward(self, id_dropout: float = 0.0) -> Tensor:
-        """(n, dim), of length 1. A readable item stands without its id at the chance given."""
+    def forward(self, id_dropout: float = 0.0, chosen: Tensor | None = None) -> Tensor:
+        """(n, dim), of length 1; of the chosen items alone, (chosen,), where they are given. A readable item stands
+        without its id at the chance given."""
         ids: Tensor = self.ids
         readable: Tensor = self.readable  # type: ignore[assignment]
+        content: Tensor = self.content  # type: ignore[assignment]
+        if chosen is not None:
+            ids, readable, content = ids[chosen], readable[chosen], content[chosen]
         if id_dropout:
             kept = (torch.rand_like(readable) >= id_dropout).float()
             ids = ids * torch.maximum(kept, 1 - readable)
-        projected = self.projection(self.content) * readable
+        projected = self.projection(content) * readable
         return F.normalize(ids + projected, dim=1)
 
 

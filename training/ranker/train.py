@@ -1,4 +1,5 @@
-"""Trains the Transformer: full-softmax cross entropy over all items, in a budget of time, from checkpoints."""
+"""Trains the Transformer: softmax cross entropy over all items, or a large sample of very many, in a budget of time,
+from checkpoints."""
 
 import hashlib
 import json
@@ -168,7 +169,7 @@ class Training:
             rate = config.learning_rate * min(1.0, (self._step + 1) / _WARM_UP_STEPS) * max(0.02, 1 - done)
             for group in self._optimiser.param_groups:
                 group["lr"] = rate
-            loss = self._loss(batch)
+            loss = self._loss(batch, rng)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), _MAX_NORM)
@@ -178,16 +179,34 @@ class Training:
             learned += len(part)
         return total / max(learned, 1)
 
-    def _loss(self, batch: Batch) -> Tensor:
-        table = self._model.items(self._config.id_dropout)
-        history = F.embedding(torch.from_numpy(self._row[batch.items]), table)
+    def _loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+        """Cross entropy of what is wanted next. Of more than most_items items a uniform sample stands for all, each of
+        its items for n / most_items (sampled softmax with logQ correction, Bengio and Senecal 2008)."""
+        met, wanted = self._row[batch.items], self._row[batch.columns]
+        n, most = len(self._known), self._config.most_items
+        correction = None
+        if n > most:
+            drawn = rng.choice(n, most, replace=False)
+            rows_of = np.unique(np.concatenate([drawn, met.ravel(), wanted]))
+            weight = np.full(len(rows_of), -np.inf, np.float32)
+            weight[np.searchsorted(rows_of, drawn)] = math.log(n / most)
+            correction = torch.from_numpy(weight)
+            met, wanted = np.searchsorted(rows_of, met), np.searchsorted(rows_of, wanted)
+            table = self._model.items(self._config.id_dropout, torch.from_numpy(rows_of))
+        else:
+            table = self._model.items(self._config.id_dropout)
+        history = F.embedding(torch.from_numpy(met), table)
         shoppers = self._model.shopper(
             history, torch.from_numpy(batch.types), torch.from_numpy(batch.gaps), torch.from_numpy(batch.mask)
         )
         logits = self._model.scale() * shoppers @ table.T
-        rows, columns = torch.from_numpy(batch.rows), torch.from_numpy(self._row[batch.columns])
+        rows, columns = torch.from_numpy(batch.rows), torch.from_numpy(wanted)
         weights = torch.from_numpy(batch.weights.astype(np.float32))
-        said = (logits[rows, columns] * weights).sum()
+        own = logits[rows, columns]
+        said = (own * weights).sum()
+        if correction is not None:
+            # What is wanted stands for itself; what was only met or wanted by others, for nothing.
+            logits = (logits + correction).index_put((rows, columns), own)
         found: Tensor = (torch.logsumexp(logits, dim=1).sum() - said) / len(logits)
         return found
 

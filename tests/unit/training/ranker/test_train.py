@@ -27,6 +27,7 @@ class Killed(Exception):
 
 
 def training(path: Path, config: RankerConfig = CONFIG, seconds: float = 60.0, kill_after: int = 0) -> Training:
+    torch.set_num_threads(1)
     log, content = tastes()
     examples = session_examples(log, 0)
     learn, late = hold_out(log, examples, 0.1)
@@ -40,7 +41,6 @@ def training(path: Path, config: RankerConfig = CONFIG, seconds: float = 60.0, k
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    torch.set_num_threads(1)
     return training(tmp_path_factory.mktemp("whole") / "checkpoint.pt").run()
 
 
@@ -124,3 +124,32 @@ def test_a_shuffled_history_ranks_worse(trained: Trained) -> None:
 
 def test_histories_of_other_shoppers_rank_worse(trained: Trained) -> None:
     assert reached(trained, lambda rng, batch: rng.permutation(batch.items)) < trained.ndcg - 0.3
+
+
+def test_a_sample_stands_for_very_many_items(tmp_path: Path) -> None:
+    sampled = training(tmp_path / "sampled.pt", replace(CONFIG, most_items=15, epochs=6)).run()
+    assert sampled.ndcg > 0.6
+
+
+def test_in_the_mean_the_sampled_loss_and_its_gradient_are_those_of_all_items(tmp_path: Path) -> None:
+    config = replace(CONFIG, id_dropout=0.0)
+    whole, part = (training(tmp_path / f"{most}.pt", replace(config, most_items=most)) for most in (60, 40))
+    part._model.load_state_dict(whole._model.state_dict())
+    log, _ = tastes()
+    examples = session_examples(log, 0)
+    batch = collate(log, examples, np.arange(40), config.max_history)
+    rng = np.random.default_rng(0)
+    expected = whole._loss(batch, rng)
+    expected.backward()  # type: ignore[no-untyped-call]
+    losses = []
+    for _ in range(200):
+        loss = part._loss(batch, rng)
+        (loss / 200).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.item())
+    assert np.std(losses) > 0
+    # A logarithm of a mean: a little low.
+    assert np.mean(losses) == pytest.approx(expected.item(), abs=0.02)
+    for one, other in zip(whole._model.parameters(), part._model.parameters(), strict=True):
+        if one.grad is not None:
+            assert other.grad is not None
+            assert (one.grad - other.grad).norm() < 0.1 * one.grad.norm() + 1e-4
