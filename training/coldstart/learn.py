@@ -18,7 +18,6 @@ from training.evaluate.coldstart import (
     draw_revealed,
     find_tops,
     judge_items,
-    judge_shoppers,
     mean_of,
     sample_of,
     share_of,
@@ -36,8 +35,6 @@ MOST_ITEMS = 20_000
 """Those that most events speak for: a request of coldstart compares all of them."""
 MOMENTS = 600
 _FEWEST_MOMENTS = 40
-HALF_LIVES = (90.0, 7.0)
-"""Days, of popularity, tried where events have time: what sells turns over slowly in one shop, fast in another."""
 
 
 class TooLittle(Exception):
@@ -72,9 +69,9 @@ def learn(dataset: Dataset, items: dict[str, types_pb2.Item], content: dict[str,
     readable = vectors.any(axis=1)
     mean, directions = whitening(vectors[readable])
     given = Told(Facts.of(ordered, compared(vectors, mean, directions)), Segments.read(dataset, log))
-    tuning, blend, bias, metrics = _fitted(log, moment, given, seed)
+    blend, bias, metrics = _fitted(log, moment, given, seed)
     facts = given.facts
-    whole = strategies_of(log, facts, facts.content, given.segments, float(log.time.max()), tuning)
+    whole = strategies_of(log, facts, facts.content, given.segments, float(log.time.max()), Tuning())
     _, category_lifts = given.segments.lifts(log, facts.category)
     brands = dict.fromkeys(["", *(item.brand for item in ordered)])
     blended = Blended(
@@ -92,7 +89,7 @@ def learn(dataset: Dataset, items: dict[str, types_pb2.Item], content: dict[str,
     return Learned(blended, metrics)
 
 
-def _fitted(log: Log, moment: Moment, given: Told, seed: int) -> tuple[Tuning, Blend, float, dict[str, float]]:
+def _fitted(log: Log, moment: Moment, given: Told, seed: int) -> tuple[Blend, float, dict[str, float]]:
     fold = fold_of(len(log.item_ids), seed)
     hidden = fold == 0
     asked = items_asked(log, moment, hidden, np.zeros(len(fold), bool), MOMENTS, seed)
@@ -101,27 +98,18 @@ def _fitted(log: Log, moment: Moment, given: Told, seed: int) -> tuple[Tuning, B
     order = np.random.default_rng(seed).permutation(len(asked))
     fitting, choosing = (asked.take(np.sort(half)) for half in (order[::2], order[1::2]))
     facts = given.facts
-    # Half-lives by shoppers of whom as much is shown as is drawn: popularity is for those of whom little is known.
-    shown = draw_revealed(len(choosing), np.random.default_rng(seed))
-    tried = []
-    for half_life in HALF_LIVES if log.has_time else HALF_LIVES[:1]:
-        tuning = Tuning(half_life=half_life)
-        strategies = strategies_of(asked.known, facts, facts.content, given.segments, asked.until, tuning)
-        blend = _fit(fitting, strategies, given, seed)
-        scores = souk_scores(given, strategies, choosing, blend)
-        tried.append((float(judge_shoppers(choosing, scores, shown).ndcg.mean()), tuning, blend, scores))
-    _, tuning, blend, scores = max(tried, key=lambda one: one[0])
-    tops = find_tops(choosing, scores)
+    strategies = strategies_of(asked.known, facts, facts.content, given.segments, asked.until, Tuning())
+    blend = _fit(fitting, strategies, given, seed)
+    tops = find_tops(choosing, souk_scores(given, strategies, choosing, blend))
     _, bias = choose_bias(choosing, tops, float(hidden[log.item[log.liked]].mean()))
     judged = judge_items(choosing, tops, bias)
     metrics = {
         "coldstart.blend_moments": float(len(asked)),
-        "coldstart.blend_half_life": tuning.half_life,
         "coldstart.blend_recall@10_cold": mean_of(judged, "cold"),
         "coldstart.blend_recall@10_warm": mean_of(judged, "warm"),
         "coldstart.blend_cold_share": share_of(judged),
     }
-    return tuning, blend, bias, metrics
+    return blend, bias, metrics
 
 
 def _fit(asked: Asked, strategies: Strategies, given: Told, seed: int) -> Blend:

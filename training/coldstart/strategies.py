@@ -6,11 +6,12 @@ import numpy as np
 
 from services.domain.strategies import Strategies, nearest_known
 from souk.vectors import Float32
-from training.coldstart.segments import Segments, rates
+from training.coldstart.popularity import mixed_rates
+from training.coldstart.segments import Segments
 from training.ranker.log import Ints, Log
 from training.ranker.neighbours import find_neighbours
 from training.ranker.sequences.follows import find_follows
-from training.ranker.situations import Facts, popularity
+from training.ranker.situations import Facts
 
 _PARTNERS = 100
 
@@ -21,8 +22,6 @@ class Tuning:
 
     likes: int = 20
     """Known neighbours in the content space from which an item takes what is known of them."""
-    half_life: float = 90.0
-    """Days, of popularity; means nothing without time."""
 
 
 def strategies_of(
@@ -33,7 +32,7 @@ def strategies_of(
     n = len(known.item_ids)
     liked = known.liked
     shopper, item, session = known.shopper[liked], known.item[liked], known.session[liked]
-    popular = np.log(rates(popularity(known, np.ones(len(known.item), bool), until, tuning.half_life)))
+    popular = np.log(mixed_rates(known, until))
     unknown = np.bincount(item, minlength=n) == 0
     like, likeness = nearest_known(content, ~unknown & content.any(axis=1), tuning.likes)
     return Strategies(

@@ -42,7 +42,7 @@ from training.ranker.measures import NOTHING, Measured, best, measure
 from training.ranker.situations import Facts
 
 SOUK = "souk"
-SOUK_TRIALS: tuple[Settings, ...] = ({}, {"half_life": 7.0}, {"half_life": 30.0}, {"whiten": False})
+SOUK_TRIALS: tuple[Settings, ...] = ({}, {"whiten": False}, {"likes": 5}, {"likes": 50})
 Maker = Callable[[Asked, Told, Settings, int], Scores]
 BASELINES: dict[str, tuple[tuple[Settings, ...], Maker]] = {
     "popularity": (POPULARITY_TRIALS, popularity_scores),
