@@ -114,11 +114,17 @@ class AttributeColumn:
         self._codes = Growing(np.int32, capacity=16)
         self.pairs: tuple[NDArray[np.int32], NDArray[np.int32]] = (self._slots.view(), self._codes.view())
 
-    def add(self, slots: NDArray[np.int32], codes: NDArray[np.int32]) -> None:
-        """Adds pairs of slot and value; no slot before those added earlier."""
+    def append(self, slot: int, code: int) -> None:
+        """Adds a pair of slot and value; no slot before those added earlier."""
+        self._slots.append(slot)
+        self._codes.append(code)
+        # Replaced in one step: a reader never sees slots without their values.
+        self.pairs = (self._slots.view(), self._codes.view())
+
+    def extend(self, slots: NDArray[np.int32], codes: NDArray[np.int32]) -> None:
+        """Adds pairs; see `append`."""
         self._slots.extend(slots)
         self._codes.extend(codes)
-        # Replaced in one step: a reader never sees slots without their values.
         self.pairs = (self._slots.view(), self._codes.view())
 
     def until(self, slot: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -241,9 +247,12 @@ class Columns:
         self.titles.append(item.title)
         self.previous.append(self.slot_of.get(item.id, NOBODY))
         for attribute in item.attributes:
-            column = self.attributes.setdefault(attribute.name.casefold(), AttributeColumn())
-            codes = [column.values.code(value.casefold()) for value in attribute.values]
-            column.add(np.full(len(codes), slot, dtype=np.int32), np.array(codes, dtype=np.int32))
+            attribute_name = attribute.name.casefold()
+            column = self.attributes.get(attribute_name)
+            if column is None:
+                column = self.attributes[attribute_name] = AttributeColumn()
+            for text in attribute.values:
+                column.append(slot, column.values.code(text.casefold()))
         self._alive.append(True)
         self.items += 1
         self.slot_of[item.id] = slot
@@ -286,7 +295,7 @@ class Columns:
             kept = moved[column_slots] != NOBODY
             if kept.any():
                 target = self.attributes.setdefault(name, AttributeColumn(pairs.values))
-                target.add(moved[column_slots[kept]], codes[kept])
+                target.extend(moved[column_slots[kept]], codes[kept])
         return moved
 
     def arrays(self, view: ColumnsView) -> dict[str, NDArray[Any]]:
@@ -331,7 +340,7 @@ class Columns:
         for number, name in enumerate(unpack_texts("attributes", arrays)):
             values = AttributeValues(unpack_texts(f"attribute_values_{number}", arrays))
             table.attributes[name] = AttributeColumn(values)
-            table.attributes[name].add(arrays[f"attribute_slots_{number}"], arrays[f"attribute_codes_{number}"])
+            table.attributes[name].extend(arrays[f"attribute_slots_{number}"], arrays[f"attribute_codes_{number}"])
         return table
 
 

@@ -33,9 +33,11 @@ _UPKEEP_SECONDS = 1.0
 _REPLAY_CHANGES = 5_000
 _REPLAY_BYTES = 8 << 20
 _DROP_AT_ONCE = 2_000
-# Changes since the indexes were last saved that are worth saving them again; at least, and as a share of the items.
-_MIN_UNSAVED = 20_000
-_MAX_UNSAVED_SHARE = 0.2
+# Changes since the indexes were last saved, or rows that their bases had not then, that are worth saving them again; at
+# least, and as a share of the items. Saving writes all of them, 2.5 GB for a million items.
+_MIN_UNSAVED_CHANGES = 20_000
+_MIN_UNSAVED_ROWS = 2_000
+_MAX_UNSAVED_SHARE = 0.1
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -71,6 +73,8 @@ class Engine:
         self._complete: set[str] = set()
         """Space versions that had once a vector of every item."""
         self._saved = 0
+        self._saved_bases: dict[str, int] = {}
+        """Rows of the base of each space version, when the indexes were last saved."""
         self._opened = False
 
     # Life.
@@ -168,7 +172,7 @@ class Engine:
                 unlike.append(entry.space.version)
         if unlike:
             self._replay(index, 0, unlike, items=False)
-        self._saved = loaded
+        self._saved, self._saved_bases = loaded, _bases(index)
         return index
 
     def _made_index(self, bundle: Bundle) -> CatalogueIndex:
@@ -254,7 +258,7 @@ class Engine:
             for generation, spoken in self.generations.held.items():
                 _add_generation(self.index, spoken, generation)
             self.index.set_serving(serving)
-            self._saved = 0
+            self._saved, self._saved_bases = 0, {}
         if changes:
             self.index.apply(changes)
         self.applied = head
@@ -360,22 +364,24 @@ class Engine:
         """In a thread of its own: rebuilds what has grown stale, and saves what would take long to make anew."""
         failed = ""
         while not self._stopping.wait(_UPKEEP_SECONDS):
-            before = self._bases()
             try:
                 self.index.maintain()
-                unsaved = self.index.sequence - self._saved
-                if self._bases() != before or unsaved > max(_MIN_UNSAVED, _MAX_UNSAVED_SHARE * self.index.info().items):
+                if self._worth_saving():
                     self._save_indexes()
             except Exception as error:
                 if str(error) != failed:  # Answers stay right meanwhile, they only cost more.
                     failed = str(error)
                     log.error("upkeep of the indexes failed", exc_info=error)
 
-    def _bases(self) -> set[tuple[str, int]]:
-        return {(entry.space.version, entry.base) for entry in self.index.info().indexes}
+    def _worth_saving(self) -> bool:
+        share = _MAX_UNSAVED_SHARE * self.index.info().items
+        saved = self._saved_bases
+        rows = max((abs(rows - saved.get(version, 0)) for version, rows in _bases(self.index).items()), default=0)
+        changes = self.index.sequence - self._saved
+        return changes > max(_MIN_UNSAVED_CHANGES, share) or rows > max(_MIN_UNSAVED_ROWS, share)
 
     def _save_indexes(self) -> None:
-        self._saved = self.index.sequence
+        self._saved, self._saved_bases = self.index.sequence, _bases(self.index)
         try:
             snapshots.save_indexes(self.catalogue, self._save_into, self.settings.data)
         except (OSError, RuntimeError) as error:
@@ -389,6 +395,11 @@ def _add_generation(index: CatalogueIndex, spoken: Spoken, generation: str) -> N
     for space in spoken.spaces:
         index.add_space(space.space, space.version, space.dim, generation)
     index.set_rules(generation, spoken.rules)
+
+
+def _bases(index: CatalogueIndex) -> dict[str, int]:
+    """Rows of the base of each space version."""
+    return {entry.space.version: entry.base for entry in index.info().indexes}
 
 
 def _rows_of(spoken: Spoken) -> list[str]:

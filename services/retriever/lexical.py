@@ -297,6 +297,8 @@ class Lexical:
         for lengths in self._lengths:
             lengths.append(0)
         self._totals = [0] * len(FIELDS)
+        # Of items added since the last view: their terms, slots, counts and lengths, put in the log all at once.
+        self._added: list[tuple[list[int], int, bytes, tuple[int, ...]]] = []
         # Words as they are spelt, with the number of each's term. Like terms they are kept when their items have ended.
         self._spelt: dict[str, int] = {}
         self._spelling = Spelling()
@@ -307,24 +309,20 @@ class Lexical:
         """The words of the item in a new slot, the next one."""
         terms = self._terms
         numbers = [terms.setdefault(term, len(terms)) for term in words.counts]
-        self._log_terms.extend(np.array(numbers, dtype=np.int32))
-        self._log_slots.extend(np.full(len(numbers), slot, dtype=np.int32))
-        counts = np.frombuffer(b"".join(words.counts.values()), dtype=np.uint8).reshape(-1, len(FIELDS))
-        for field, length in enumerate(words.lengths):
-            self._log_counts[field].extend(counts[:, field])
-            self._lengths[field].append(length)
-            self._totals[field] += length
+        self._added.append((numbers, slot, b"".join(words.counts.values()), words.lengths))
         for word, term in words.letters.items():
             if word not in self._spelt and is_correctable(word):
                 self._spelt[word] = terms[term]
 
     def end(self, slot: int) -> None:
         """The item in a slot is no longer so."""
+        self._log()
         for field, lengths in enumerate(self._lengths):
             self._totals[field] -= int(lengths.view()[slot])
 
     def view(self) -> LexicalView:
         """The index as it is now."""
+        self._log()
         self._spelling.add(dict(islice(self._spelt.items(), self._spelling.size, None)))
         return LexicalView(
             self._terms,
@@ -338,6 +336,21 @@ class Lexical:
             self._brands,
             self._scratch,
         )
+
+    def _log(self) -> None:
+        """Puts what was added in the log: all at once, since a call of numpy costs more than the words of an item."""
+        if not self._added:
+            return
+        terms, slots, counts, lengths = zip(*self._added, strict=True)
+        self._added = []
+        self._log_terms.extend(np.fromiter(chain.from_iterable(terms), np.int32))
+        self._log_slots.extend(np.repeat(np.array(slots, dtype=np.int32), list(map(len, terms))))
+        by_field = np.frombuffer(b"".join(counts), dtype=np.uint8).reshape(-1, len(FIELDS))
+        of_items = np.array(lengths, dtype=np.uint16)
+        for field in range(len(FIELDS)):
+            self._log_counts[field].extend(by_field[:, field])
+            self._lengths[field].extend(of_items[:, field])
+            self._totals[field] += int(of_items[:, field].sum(dtype=np.int64))
 
     def due(self, slots: int) -> bool:
         """Whether a merge is worth it, the table having so many slots."""
