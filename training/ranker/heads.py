@@ -40,12 +40,13 @@ assert set(SCENE_WEIGHTS) == set(SCENES)
 # How many the retrieval brings of each leg.
 _OF_A_LEG = {"affinity": 60, "together": 60, "profile": 40, "popular": 40, "again": 60, TREND: 20}
 _OF_A_LEG |= {"words": 60, "meaning": 60, "like": 60}
-# Scenes for which coldstart proposes no item because its demand rises.
+# Scenes that show nothing which coldstart proposes for its rising demand.
 _WITHOUT_TREND = (
     types_pb2.SCENE_SEARCH,
     types_pb2.SCENE_SIMILAR,
     types_pb2.SCENE_CART,
     types_pb2.SCENE_NEW_ARRIVALS,
+    types_pb2.SCENE_CAMPAIGN,
 )
 _PENALTY = 1e-4
 _LEAST_CURVATURE = 1e-4
