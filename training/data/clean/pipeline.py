@@ -16,6 +16,7 @@ from souk.types.v1 import types_pb2
 from training.data.canonical import SCHEMAS, DatasetWriter
 from training.data.clean.account import Account
 from training.data.clean.derive import items_of, shoppers_of
+from training.data.clean.item_rules import AlikeItems
 from training.data.clean.log import Told, batches, clean_log
 from training.data.clean.rows import Known, clean_rows
 from training.data.clean.rules import Rules, TableRules
@@ -47,7 +48,10 @@ def clean(
     for table in ("items", "shoppers"):
         if table in opened.tables:
             tables[table] = _small(table, opened.tables[table], rules.table(table), Known(), accounts[table])
-    known = Known.of(tables.get("items"), tables.get("shoppers"))
+    twins: dict[str, str] = {}
+    if "items" in tables:
+        tables["items"], twins = _without_twins(tables["items"], rules.table("items"), accounts["items"])
+    known = Known.of(tables.get("items"), tables.get("shoppers"), twins)
     groups: list[Path] = []
     if "events" in opened.tables:
         cleaned = clean_log(opened.tables["events"], rules.table("events"), known, work, told)
@@ -117,9 +121,23 @@ def _small(table: str, files: list[Raw], rules: TableRules, known: Known, accoun
         frame = frame.sort("revision", descending=True, nulls_last=True, maintain_order=True)
     first = frame.select(pl.struct(_KEYS[table]).is_first_distinct()).to_series()
     account.drop(f"duplicates {' '.join(_KEYS[table])}", frame.filter(~first))
-    frame = frame.filter(first).sort("_row").drop("_row")
+    frame = frame.filter(first).sort("_row")
     account.kept = frame.height
     return frame
+
+
+def _without_twins(items: pl.DataFrame, rules: TableRules, account: Account) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The items without those that rules find alike to another, and by id of each of these the one that stays."""
+    twins: dict[str, str] = {}
+    for rule in rules.of(AlikeItems, items.columns):
+        found = rule.twins(items)
+        twins = {again: found.get(first, first) for again, first in twins.items()} | found
+        gone = pl.col("item_id").is_in([*found])
+        again = items.filter(gone).with_columns(alike_to=pl.col("item_id").replace(found))
+        account.drop(rule.called(), again)
+        items = items.filter(~gone)
+    account.kept = items.height
+    return items, twins
 
 
 def _fits(row: dict[str, Any], table: str) -> bool:

@@ -2,8 +2,8 @@
 
 import functools
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -25,6 +25,7 @@ from training.data.clean.rule import Drop, Mend
 from training.data.clean.rules import TableRules
 from training.data.clean.types import typed
 
+TWINS = "item listed twice"
 _ROUNDS = 10
 
 
@@ -34,9 +35,11 @@ class Known:
 
     items: pl.DataFrame | None = None
     shoppers: pl.DataFrame | None = None
+    # By id of an item that the catalogue listed twice: the id under which it stays.
+    twins: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, items: pl.DataFrame | None, shoppers: pl.DataFrame | None) -> "Known":
+    def of(cls, items: pl.DataFrame | None, shoppers: pl.DataFrame | None, twins: Mapping[str, str]) -> "Known":
         """From cleaned tables."""
         if items is not None:
             items = items.select(
@@ -48,7 +51,7 @@ class Known:
             )
         if shoppers is not None:
             shoppers = shoppers.select("shopper_id", pl.lit(value=True).alias(SHOPPER_KNOWN))
-        return cls(items, shoppers)
+        return cls(items, shoppers, twins)
 
     def has(self, column: str) -> bool:
         """Whether `beside` would add a column."""
@@ -72,6 +75,8 @@ def clean_rows(
     frame = _readable(raw, frame, unread, table, account)
     present = [name for name in frame.columns if name != "_row"]
     frame = _mended(frame, rules.of(Mend, present), account)  # type: ignore[type-abstract]
+    if known.twins and "item_id" in present:
+        frame = _of_one_item(frame, known.twins, account)
     drops = [*rules.of(Drop, present), *_format(table)]  # type: ignore[type-abstract]
     asked = [rule for rule in drops if all(known.has(column) for column in rule.needs)]
     for rule in rules.rules:
@@ -142,6 +147,16 @@ def _mended(frame: pl.DataFrame, rules: Sequence[Mend], account: Account) -> pl.
     for name, parts in told.items():
         account.mend(name, pl.concat(parts).n_unique())
     return pl.concat(done).sort("_row") if len(done) > 1 else done[0]
+
+
+def _of_one_item(frame: pl.DataFrame, twins: Mapping[str, str], account: Account) -> pl.DataFrame:
+    """The rows with one id for each item that the catalogue listed twice."""
+    told = pl.col("item_id").is_in([*twins])
+    before = frame.filter(told)
+    frame = frame.with_columns(item_id=pl.col("item_id").replace(dict(twins)))
+    account.mend(TWINS, before.height)
+    account.show(TWINS, before, frame.filter(pl.col("_row").is_in(before["_row"].implode())), ["item_id"])
+    return frame
 
 
 def _kept(frame: pl.DataFrame, rules: Sequence[Drop], known: Known, account: Account) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from souk.dataset import COLUMNS, DatasetError
-from training.data.clean import drops, mends, shopper_rules
+from training.data.clean import drops, item_rules, mends, shopper_rules
 from training.data.clean.rule import OfShopper, Rule
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -37,6 +37,7 @@ KINDS: dict[str, type[Rule]] = {
         drops.UnknownShopper,
         drops.PriceRatio,
         drops.Identifier,
+        item_rules.AlikeItems,
         shopper_rules.Duplicates,
         shopper_rules.NearDuplicates,
         shopper_rules.Bots,
@@ -137,6 +138,8 @@ def _rule(table: str, number: int, raw: Any) -> Rule:
     kind = KINDS[raw["rule"]]
     if issubclass(kind, OfShopper) and table != "events":
         raise ValueError(f"{at}: {kind.kind} is a rule of events")
+    if kind is item_rules.AlikeItems and table != "items":
+        raise ValueError(f"{at}: {kind.kind} is a rule of items")
     made: Rule = _made(kind, {key: value for key, value in raw.items() if key != "rule"}, f"{at} ({kind.kind})")
     if isinstance(made, mends.Spelling) and made.fold and table in ("events", "impressions"):
         raise ValueError(f"{at}: fold needs the whole table in memory and goes with items and shoppers")

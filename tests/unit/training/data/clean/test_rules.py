@@ -1,16 +1,20 @@
 """Every rule has a dirty row that it catches and a clean row that it leaves; faults of a file of rules are told."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("polars")
+
+import numpy as np
 import polars as pl
 
 from souk.dataset import DatasetError
 from training.data.clean.account import Account
+from training.data.clean.item_rules import AlikeItems
 from training.data.clean.pipeline import clean
 from training.data.clean.rules import KINDS, read_rules
 
@@ -214,8 +218,74 @@ def test_what_the_format_asks_for_is_always_checked(tmp_path: Path) -> None:
     assert dict(pl.read_parquet(out / "items.parquet").select("item_id", "revision").rows()) == {"i": 2, "j": None}
 
 
+ALIKE = '[[items.rules]]\nrule = "alike items"\ncolumns = ["title", "description"]\nsame = ["brand"]\nlikeness = 0.8\n'
+LONG = "A mug of white stoneware that keeps tea warm for long and stands firm on every table"
+
+
+def mug(item_id: str, **values: Any) -> Row:
+    return {"item_id": item_id, "title": "White mug, 300 ml", "description": LONG, "brand": "Acme"} | values
+
+
+@pytest.mark.parametrize(
+    ("values", "alike"),
+    [
+        ({"title": "WHITE MUG 300 ml.", "description": LONG.replace("table", "desk")}, True),
+        ({"title": "White mug, 400 ml"}, False),
+        ({"title": "Mug white, 300 ml"}, False),
+        ({"description": None}, False),
+        ({"description": LONG[:40]}, False),
+        ({"brand": "Bolt"}, False),
+        ({"title": "White mug, 300 ml, model B2"}, False),
+    ],
+)
+def test_an_item_is_listed_once_and_what_is_told_of_its_twin_is_told_of_it(
+    values: Row, alike: bool, tmp_path: Path
+) -> None:
+    items = [mug("first"), mug("again", **values), mug("other", title="Jug", description=None)]
+    told = [event("e1", item_id="again"), event("e2", item_id="other"), event("e3", item_id="first")]
+    judged = [{"query": "mug", "item_id": item, "grade": 3} for item in ("first", "again")]
+    accounts, out = cleaned(tmp_path, ALIKE, items=items, events=told, judgements=judged)
+    left = pl.read_parquet(out / "items.parquet")["item_id"].to_list()
+    of = dict(pl.read_parquet(out / "events.parquet").select("event_id", "item_id").rows())
+    if not alike:
+        assert (left, of["e1"]) == (["first", "again", "other"], "again")
+        return
+    assert (left, of) == (["first", "other"], {"e1": "first", "e2": "other", "e3": "first"})
+    assert accounts["items"].dropped == {"alike items title description": 1}
+    (example,) = accounts["items"].examples["alike items title description"]
+    assert (example["row"], example["item_id"], example["alike_to"]) == (2, "again", "first")
+    assert accounts["events"].mended == {"item listed twice": 1}
+    (example,) = accounts["events"].examples["item listed twice"]
+    assert (example["before"], example["after"]) == ({"item_id": "again"}, {"item_id": "first"})
+    assert accounts["judgements"].dropped == {"duplicates query item_id": 1}
+    again = clean(out, read_rules(str(tmp_path / "rules.toml")), tmp_path / "twice", lambda *_: None)
+    assert all(account.dropped == account.mended == {} for account in again.values())
+    assert (tmp_path / "twice" / "items.parquet").read_bytes() == (out / "items.parquet").read_bytes()
+
+
+def test_alike_items_are_those_that_comparing_all_pairs_finds() -> None:
+    random = np.random.default_rng(3)
+    words = ["red", "blue", "white", "mug", "jug", "pot", "白", "色", "杯", "子", "large", "small"]
+    titles = [" ".join(random.choice(words, random.integers(1, 12))) for _ in range(150)]
+    titles += [f"{title} {random.choice(words)}" for title in titles[:80]]
+    for likeness in (0.5, 0.8, 1.0):
+        rule = AlikeItems(columns=("title",), same=("brand",), likeness=likeness)
+        items = pl.DataFrame({"item_id": [str(n) for n in range(230)], "title": titles, "brand": ["b"] * 230})
+        stay: list[tuple[int, frozenset[str]]] = []
+        gone = set()
+        for number, title in enumerate(titles):
+            parts = title.split()
+            runs = frozenset(map(" ".join, pairwise(parts))) if len(parts) > 1 else frozenset(parts)
+            if any(len(runs & other) >= likeness * len(runs | other) for _, other in stay):
+                gone.add(str(number))
+            else:
+                stay.append((number, runs))
+        assert set(rule.twins(items)) == gone
+        assert gone
+
+
 def test_every_kind_of_rule_has_its_dirty_row() -> None:
-    tested = {case[0] for case in (*MENDS, *DROPS, *BY_SHOPPER)} | {"cancellations"}
+    tested = {case[0] for case in (*MENDS, *DROPS, *BY_SHOPPER)} | {"cancellations", "alike items"}
     assert tested == set(KINDS)
 
 
@@ -236,6 +306,8 @@ def test_every_kind_of_rule_has_its_dirty_row() -> None:
         ('[[events.rules]]\nrule = "returns"\nmatched = "no"\nunmatched = "keep"\n', "must be one of cancel, keep"),
         ('[[items.rules]]\nrule = "spelling"\ncolumns = ["brand"]\nvalues = { a = "b", b = "c" }\n', "'b' is replaced"),
         ('[[events.rules]]\nrule = "spelling"\ncolumns = ["query"]\nfold = true\n', "fold needs the whole table"),
+        ('[[events.rules]]\nrule = "alike items"\ncolumns = ["query"]\nsame = ["price"]\n', "is a rule of items"),
+        (ALIKE.replace("0.8", "0.0"), "likeness: must be above 0 and at most 1, not 0.0"),
         ('[events]\nevent_id = "{nothing}"\n', "names no column"),
         ('[[items.rules]]\nrule = "space"\ncolumns = ["titel"]\n', r"1 \(space\): no column titel; known: item_id"),
         ('[events]\ncolour = "red"\n', r"\[events\]: colour is unknown"),
