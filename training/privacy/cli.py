@@ -15,6 +15,7 @@ app = typer.Typer(help="Pseudonyms, redaction, encryption, retention, anonymity.
 _DATA = typer.Option(help="A canonical dataset.")
 _OUT = typer.Option(help="New dataset directory.")
 _KEYS = typer.Option(help="File of keys, mode 600. Default: the environment variable SOUK_PRIVACY_KEYS.")
+_ROLES = typer.Option(help="TOML file that says which fields each role owns: these only its keys decrypt.")
 _JSON = typer.Option("--json", help="Print JSON and nothing else.")
 
 
@@ -35,14 +36,16 @@ def pseudonymise(
     data: Annotated[Path, _DATA],
     out: Annotated[Path, _OUT],
     key_file: Annotated[Path | None, _KEYS] = None,
+    roles: Annotated[Path | None, _ROLES] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Give shoppers, events and answers new ids, the same in every table, and redact queries and attributes."""
     from training.privacy import datasets
     from training.privacy.keys import read_keys
+    from training.privacy.roles import read_roles
 
     with told_errors(), complaints.status("pseudonymising"):
-        found = datasets.pseudonymise(data, out, read_keys(key_file))
+        found = datasets.pseudonymise(data, out, read_keys(key_file), read_roles(roles))
     if as_json:
         typer.echo(json.dumps({"redacted": dict(sorted(found.items()))}))
         return
@@ -53,14 +56,18 @@ def pseudonymise(
 
 @app.command()
 def encrypt(
-    data: Annotated[Path, _DATA], out: Annotated[Path, _OUT], key_file: Annotated[Path | None, _KEYS] = None
+    data: Annotated[Path, _DATA],
+    out: Annotated[Path, _OUT],
+    key_file: Annotated[Path | None, _KEYS] = None,
+    roles: Annotated[Path | None, _ROLES] = None,
 ) -> None:
-    """Encrypt shoppers' attribute values and events' queries (AES-256-GCM)."""
+    """Encrypt shoppers' attribute values and the queries of events and impressions (AES-256-GCM)."""
     from training.privacy import datasets
     from training.privacy.keys import read_keys
+    from training.privacy.roles import read_roles
 
     with told_errors(), complaints.status("encrypting"):
-        datasets.encrypt(data, out, read_keys(key_file))
+        datasets.encrypt(data, out, read_keys(key_file), read_roles(roles))
     _next(f"decrypt --data {out} --out NEW, with the same keys")
 
 
@@ -68,12 +75,15 @@ def encrypt(
 def decrypt(
     data: Annotated[Path, _DATA], out: Annotated[Path, _OUT], key_file: Annotated[Path | None, _KEYS] = None
 ) -> None:
-    """The opposite of encrypt; refuses values that were changed or moved."""
+    """The opposite of encrypt, as far as the keys reach; refuses values that were changed or moved."""
     from training.privacy import datasets
     from training.privacy.keys import read_keys
 
     with told_errors(), complaints.status("decrypting"):
-        datasets.decrypt(data, out, read_keys(key_file))
+        hidden = datasets.decrypt(data, out, read_keys(key_file))
+    if hidden:
+        told = ", ".join(f"{count:,} of {name}" for name, count in hidden.most_common())
+        console.print(f"{out}: not for these keys, still encrypted: {told}", highlight=False, soft_wrap=True)
     console.print(f"next: python -m training quality --data {out}", highlight=False, soft_wrap=True)
 
 

@@ -5,10 +5,11 @@ import hmac
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 from cryptography.exceptions import InvalidTag
@@ -21,11 +22,13 @@ from training.privacy.pii import redact
 
 RECEIPT = "retention.json"
 _IDS = {"shopper_id": "s", "event_id": "e", "request_id": "r"}
-_TEXTS = ("query",)
+# What names a row of the tables with queries.
+_ROWS = {"events": ["event_id"], "impressions": ["request_id", "position"]}
 _ENCRYPTED = "enc:"
 _NONCE_BYTES = 12
 # 96 bits: two of a billion ids are given the same one with a chance below 1e-10.
 _PSEUDONYM_DIGITS = 24
+_NOBODY: Mapping[str, KeyRing] = MappingProxyType({})
 # Its owner and those of its group, nobody else.
 _MODE = 0o750
 
@@ -47,64 +50,81 @@ def pseudonym(key: bytes, kind: str, known: str) -> str:
     return kind + hmac.digest(key, f"{kind}\0{known}".encode(), "sha256").hex()[:_PSEUDONYM_DIGITS]
 
 
-def pseudonymise(source: Path, out: Path, keys: KeyRing) -> Counter[str]:
+def pseudonymise(source: Path, out: Path, keys: KeyRing, roles: Mapping[str, KeyRing] = _NOBODY) -> Counter[str]:
     """Writes a dataset whose shoppers, events and answers have new ids, the same in every table, and whose queries and
-    attributes hold nothing that `pii` finds; how much was found, by kind. Items keep their ids.
+    attributes hold nothing that `pii` finds; how much was found, by kind. Items keep their ids. Fields in `roles`
+    are encrypted whole instead, with the first key of the role that owns them.
 
     Raises DatasetError where `out` exists or `source` is none.
     """
     key = keys.derived(keys.first, "pseudonyms")
     found: Counter[str] = Counter()
 
-    def change(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    def change(row: str, name: str, value: str) -> str:
+        return _sealed(roles[name], row, name, value) if name in roles else redact(value, found)
+
+    def rewrite(table: str, frame: pl.DataFrame) -> pl.DataFrame:
         named = [
             _mapped(frame[column], lambda value, kind=kind: pseudonym(key, kind, value))  # type: ignore[misc]
             for column, kind in _IDS.items()
             if column in frame.columns
         ]
-        texts = [_each(frame[column], lambda value: redact(value, found)) for column in _TEXTS if column in frame]
-        if table == "shoppers":
-            texts.append(_attributes(frame, lambda shopper, name, value: redact(value, found)))
-        return frame.with_columns(named + texts)
+        return _with_fields(change)(table, frame.with_columns(named))
 
-    _rewrite(source, out, f"pseudonymised with key {keys.first}", change)
+    _rewrite(source, out, f"pseudonymised with key {keys.first}", rewrite)
     return found
 
 
-def encrypt(source: Path, out: Path, keys: KeyRing) -> None:
-    """Writes a dataset with shoppers' attribute values and events' queries encrypted: AES-256-GCM (NIST SP 800-38D),
-    bound to the row and the field, so that none can be moved to another.
+def encrypt(source: Path, out: Path, keys: KeyRing, roles: Mapping[str, KeyRing] = _NOBODY) -> None:
+    """Writes a dataset with shoppers' attribute values and the queries of events and impressions encrypted:
+    AES-256-GCM (NIST SP 800-38D), bound to the row and the field, so that none can be moved to another. Fields in
+    `roles` are encrypted with the first key of the role that owns them, all others with the first of `keys`.
 
     Raises DatasetError where `out` exists or `source` is none.
     """
-    cipher = AESGCM(keys.derived(keys.first, "fields"))
 
     def hide(row: str, name: str, value: str) -> str:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        hidden = cipher.encrypt(nonce, value.encode(), f"{row}\0{name}".encode())
-        return f"{_ENCRYPTED}{keys.first}:{base64.urlsafe_b64encode(nonce + hidden).decode()}"
+        return _sealed(roles.get(name, keys), row, name, value)
 
-    _rewrite(source, out, f"fields encrypted with key {keys.first}", _of_fields(hide))
+    used = dict.fromkeys(ring.first for ring in (keys, *roles.values()))
+    _rewrite(source, out, f"fields encrypted with {', '.join(used)}", _with_fields(hide))
 
 
-def decrypt(source: Path, out: Path, keys: KeyRing) -> None:
-    """The opposite of `encrypt`; values that are not encrypted stay.
+def decrypt(source: Path, out: Path, keys: KeyRing) -> Counter[str]:
+    """The opposite of `encrypt`, as far as `keys` reach; values that are not encrypted stay, and so do those of keys
+    that are not here: how many, by field.
 
-    Raises BadKey where a key is missing or a value was changed or moved, DatasetError where `out` exists.
+    Raises BadKey where nothing that is encrypted can be read or a value was changed or moved, DatasetError where `out`
+    exists.
     """
+    hidden: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    shown = 0
 
     def show(row: str, name: str, value: str) -> str:
+        nonlocal shown
         if not value.startswith(_ENCRYPTED):
             return value
         key_id, _, text = value.removeprefix(_ENCRYPTED).partition(":")
+        if key_id not in keys.keys:
+            hidden[name] += 1
+            unknown[key_id] += 1
+            return value
         cipher = AESGCM(keys.derived(key_id, "fields"))
         try:
             raw = base64.urlsafe_b64decode(text)
-            return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], f"{row}\0{name}".encode()).decode()
+            plain = cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], f"{row}\0{name}".encode()).decode()
         except (InvalidTag, ValueError) as error:
             raise BadKey(f"{name} of {row}: another key made it, or it was changed or moved") from error
+        shown += 1
+        return plain
 
-    _rewrite(source, out, "fields decrypted", _of_fields(show))
+    def finished(directory: Path) -> None:
+        if hidden and not shown:
+            raise BadKey(f"nothing can be read: it was encrypted with {', '.join(unknown)}, and none of them is here")
+
+    _rewrite(source, out, "fields decrypted", _with_fields(show), finished)
+    return hidden
 
 
 def retain(source: Path, out: Path, days: int, now: datetime) -> Receipt:
@@ -136,10 +156,13 @@ def retain(source: Path, out: Path, days: int, now: datetime) -> Receipt:
         kept[table], dropped[table] = left.height, frame.height - left.height
         return left
 
+    def finished(directory: Path) -> None:
+        (directory / RECEIPT).write_text(json.dumps(asdict(receipt()), indent=1) + "\n")
+
     def receipt() -> Receipt:
         return Receipt(dataset.info.name, now.isoformat(), days, cutoff.isoformat(), dict(kept), dict(dropped))
 
-    _rewrite(source, out, f"nothing before {cutoff.isoformat()}", change, receipt)
+    _rewrite(source, out, f"nothing before {cutoff.isoformat()}", change, finished)
     return receipt()
 
 
@@ -148,8 +171,9 @@ def _rewrite(
     out: Path,
     note: str,
     change: Callable[[str, pl.DataFrame], pl.DataFrame],
-    receipt: Callable[[], Receipt] | None = None,
+    finished: Callable[[Path], None] = lambda directory: None,
 ) -> None:
+    """Every table changed; `finished` hears where they lie before they stand under their name."""
     dataset = open_dataset(source)
     info = dataset.info
     told = Info(
@@ -166,8 +190,7 @@ def _rewrite(
             frame = _table(dataset, table)
             if frame.height:
                 writer.write(table, change(table, frame).to_arrow())
-        if receipt is not None:
-            (writer.directory / RECEIPT).write_text(json.dumps(asdict(receipt()), indent=1) + "\n")
+        finished(writer.directory)
     out.chmod(_MODE)
 
 
@@ -176,13 +199,24 @@ def _table(dataset: Dataset, table: str) -> pl.DataFrame:
     return frame
 
 
-def _of_fields(change: Callable[[str, str, str], str]) -> Callable[[str, pl.DataFrame], pl.DataFrame]:
+def _sealed(keys: KeyRing, row: str, name: str, value: str) -> str:
+    """A value encrypted with the first of the keys; it says which that is."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    cipher = AESGCM(keys.derived(keys.first, "fields"))
+    hidden = cipher.encrypt(nonce, value.encode(), f"{row}\0{name}".encode())
+    return f"{_ENCRYPTED}{keys.first}:{base64.urlsafe_b64encode(nonce + hidden).decode()}"
+
+
+def _with_fields(change: Callable[[str, str, str], str]) -> Callable[[str, pl.DataFrame], pl.DataFrame]:
+    """What shoppers tell and ask for changed, of (row, field, value); the other columns and tables as they are."""
+
     def of_table(table: str, frame: pl.DataFrame) -> pl.DataFrame:
         if table == "shoppers":
             return frame.with_columns(_attributes(frame, change))
-        if table == "events":
-            pairs = zip(frame["event_id"], frame["query"], strict=True)
-            queries = [None if query is None else change(event or "", "query", query) for event, query in pairs]
+        if table in _ROWS:
+            rows = frame.select(pl.concat_str(_ROWS[table], separator=" ")).to_series()
+            pairs = zip(rows, frame["query"], strict=True)
+            queries = [None if query is None else change(row, "query", query) for row, query in pairs]
             return frame.with_columns(pl.Series("query", queries, pl.String))
         return frame
 
@@ -208,8 +242,3 @@ def _mapped(column: pl.Series, change: Callable[[str], str]) -> pl.Series:
     old = column.drop_nulls().unique()
     new = pl.Series([change(value) for value in old], dtype=pl.String)
     return column.replace_strict(old, new, default=None, return_dtype=pl.String)
-
-
-def _each(column: pl.Series, change: Callable[[str], str]) -> pl.Series:
-    """Each value changed, equal ones anew: what is counted counts rows."""
-    return pl.Series(column.name, [None if value is None else change(value) for value in column], pl.String)
