@@ -172,6 +172,17 @@ def test_counts_stay_true_over_rounds_and_a_compaction(monkeypatch: pytest.Monke
     assert dict(shop.complete("lamp")) == {"lamp": 7}
 
 
+def test_far_behind_new_completions_wait_until_they_are_worth_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suggest, "ROUND_SLOTS", 3)
+    monkeypatch.setattr(suggest, "MAX_UNSORTED_SHARE", 100)
+    shop = Shop()
+    for number in range(9):
+        shop.write(f"i{number}", title="blue lamp" if number < 4 else "red kettle")
+    found = [shop.suggester.refresh(shop.columns.view()) for _ in range(4)]
+    assert [each.complete("blu", 1) for each in found if each] == [[("blue", 2)], *[[("blue", 4)]] * 3]
+    assert [each.complete("ket", 1) for each in found if each] == [[], [], [], [("kettle", 5)]]
+
+
 def test_what_one_item_alone_has_is_forgotten_when_there_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suggest, "MAX_COMPLETIONS", 5)
     shop = Shop()
