@@ -15,6 +15,7 @@ def fairness(
         Path | None, typer.Option(help="The encoder of a ranker to train. Without: item-kNN and popularity.")
     ] = None,
     minutes: Annotated[float, typer.Option(help="What one training may take; there are two a seed.")] = 3.0,
+    config: Annotated[Path | None, typer.Option(help="TOML with settings of the ranker (supplier_weight).")] = None,
     seeds: Annotated[int, typer.Option(help="How many.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="The first of them.", min=0)] = 7,
     shoppers: Annotated[
@@ -31,7 +32,7 @@ def fairness(
     # Imported here: torch and matplotlib take seconds, and --help should not.
     from training.fairness.evaluate import evaluate_fairness
     from training.fairness.report import percent, write_report
-    from training.ranker.config import RankerConfig
+    from training.ranker.config import read_config
     from training.train_cli import refusals
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -42,7 +43,7 @@ def fairness(
             bundle,
             cache,
             out.parent / f".{out.name}.runs",
-            RankerConfig(minutes=minutes, seed=seed),
+            read_config(config, minutes=minutes, seed=seed),
             seeds,
             shoppers,
             lambda what: progress.console.print(what, highlight=False, soft_wrap=True),

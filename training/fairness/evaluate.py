@@ -28,12 +28,13 @@ from training.evaluate.lists import DEPTH
 from training.evaluate.ranker import PROTOCOLS, split
 from training.evaluate.ranking import Moment, Scores, knn_scores, popularity_scores, ranker_scores, rows_before
 from training.fairness.chance import cross_fitted, fitted
-from training.fairness.groups import Facet, facets, shopper_groups, suppliers, wanted_share
+from training.fairness.groups import facets, shopper_groups, wanted_share
 from training.fairness.lists import GAINS, as_ranked, exposure_of, gini, limited, shared_out
 from training.ranker.config import RankerConfig
 from training.ranker.log import Bools, Floats, Ints, Log, read_log
 from training.ranker.measures import best
 from training.ranker.pipeline import Shop, fit_ranker
+from training.ranker.suppliers import Facet, suppliers
 
 LOSS, GOAL = 0.01, -0.3
 """Share of NDCG@10 that may be lost, and change of the Gini coefficient aimed at."""
@@ -162,6 +163,7 @@ def evaluate_fairness(
             "shoppers_test": len(test.examples),
             "candidates": CANDIDATES,
             "minutes_a_training": config.minutes if bundle else 0,
+            "supplier_weight": config.supplier_weight if bundle else 0,
         }
         settings = replace(config, seed=seed)
         identity = json.dumps([facts, asdict(settings), str(bundle), asdict(dataset.info), len(log.item)])

@@ -1,48 +1,18 @@
-"""The groups that fairness is asked of: of shoppers by what they told and did, of items by supplier, price and age."""
+"""The groups that fairness is asked of: of shoppers by what they told and did, of items by price and age."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from services.domain.offers import SUPPLIER, values_of
 from souk.types.v1 import types_pb2
 from training.coldstart.segments import Segments
 from training.evaluate.ranking import Moment
-from training.ranker.log import Bools, Floats, Ints, Log
+from training.ranker.log import Bools, Floats, Log
+from training.ranker.suppliers import Facet
 
 # Of a smaller group a measure says little.
 _FEWEST_SHOPPERS = 100
 _NEW_DAYS = 30.0
-# A supplier is told by the attribute, or else the brand, where so many items have it.
-_TOLD = 0.5
-_NOBODY = "(none)"
-
-
-@dataclass(frozen=True)
-class Facet:
-    """One way to part the items: the group of each, by number, and the names."""
-
-    name: str
-    group: Ints
-    names: list[str]
-
-
-def suppliers(items: Sequence[types_pb2.Item]) -> Facet:
-    """By the attribute `supplier`, or else the brand, whichever half of the items have; what has none is "(none)".
-
-    Raises ValueError where most items have neither, or all the same.
-    """
-    kinds = {
-        "supplier": [next(iter(values_of(item, SUPPLIER)), "") for item in items],
-        "brand": [item.brand for item in items],
-    }
-    for kind, found in kinds.items():
-        if sum(map(bool, found)) >= _TOLD * len(items):
-            names, group = np.unique([name or _NOBODY for name in found], return_inverse=True)
-            if len(names) > 1:
-                return Facet(kind, group.astype(np.int64), names.tolist())
-    raise ValueError("most items have neither an attribute `supplier` nor a brand of their own: nobody to be fair to")
 
 
 def facets(items: Sequence[types_pb2.Item], log: Log, at: Moment) -> list[Facet]:

@@ -40,6 +40,9 @@ class RankerConfig:
     objective: str = "plain"
     """What the heads learn from answers: "plain", clicks at the places that were probably looked at; "policy", clicks
     at all places, corrected for how much each place is looked at by the propensities that were logged."""
+    supplier_weight: float = 0.0
+    """From 0 to 1: how much more the Transformer learns of what is wanted from suppliers of whom little is; at 0 all
+    that is wanted counts alike, at 1 every supplier does (by the attribute, or else the brand)."""
     minutes: float = 10.0
     """Wall clock of the whole training; it ends in time with the best there is by then."""
     seed: int = 7
@@ -49,10 +52,15 @@ class RankerConfig:
         for name, value in shares.items():
             if not 0 <= value < 1:
                 raise ConfigError(f"{name}: must be from 0 to below 1, not {value}")
+        if not 0 <= self.supplier_weight <= 1:
+            raise ConfigError(f"supplier_weight: must be from 0 to 1, not {self.supplier_weight}")
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"objective: must be one of {', '.join(OBJECTIVES)}, not {self.objective!r}")
         for field in fields(self):
-            if field.name not in {*shares, "seed", "objective"} and not getattr(self, field.name) > 0:
+            if (
+                field.name not in {*shares, "seed", "objective", "supplier_weight"}
+                and not getattr(self, field.name) > 0
+            ):
                 raise ConfigError(f"{field.name}: must be above 0, not {getattr(self, field.name)}")
         if self.dim % self.heads:
             raise ConfigError(f"heads: must divide dim, {self.dim}, not {self.heads}")

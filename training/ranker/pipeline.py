@@ -29,6 +29,7 @@ from training.ranker.log import Bools, Floats, Ints, Log
 from training.ranker.measures import measure
 from training.ranker.neighbours import find_neighbours
 from training.ranker.situations import Facts, Situations, Trends, popularity
+from training.ranker.suppliers import suppliers, worth
 from training.ranker.train import Epoch, Trained, Training
 from training.ranker.words import Words
 
@@ -100,7 +101,8 @@ def fit_ranker(
     told: Callable[[str], None],
     epoch_told: Callable[[Epoch], None],
 ) -> Fitted:
-    """Trains within config.minutes since `started` (time.monotonic()). Raises TooLittle, Unrandomised.
+    """Trains within config.minutes since `started` (time.monotonic()). Raises TooLittle, Unrandomised, and
+    ValueError where suppliers are to be weighed and there are none.
 
     The Transformer learns on all but the latest examples, the heads on those, so that they meet affinities of moments
     that it has not learned. Then it goes on for a little over everything.
@@ -118,6 +120,9 @@ def fit_ranker(
     curve = _curve(shop.answers, shown, config)
     rng = np.random.default_rng(config.seed)
     choose = rng.permutation(late)[: config.validation_examples]
+    counts = (
+        worth(suppliers(shop.items), examples.take(learn), config.supplier_weight) if config.supplier_weight else None
+    )
     told("Transformer")
     trained = Training(
         log,
@@ -129,6 +134,7 @@ def fit_ranker(
         started + _TRANSFORMER * seconds,
         checkpoints / "transformer.pt",
         epoch_told,
+        worth=counts,
     ).run()
     told("heads")
     teller = make_teller(shop, trained, until, _before(log, examples, learn, until))
@@ -164,6 +170,7 @@ def fit_ranker(
         checkpoints / "latest.pt",
         epoch_told,
         trained,
+        counts,
     ).run()
     return Fitted(again, heads, metrics)
 

@@ -18,7 +18,7 @@ from souk.vectors import Float32
 from training.checkpoint import keep_checkpoint, read_checkpoint
 from training.ranker.config import RankerConfig
 from training.ranker.examples import Batch, Examples, Histories, batches
-from training.ranker.log import Ints, Log
+from training.ranker.log import Floats, Ints, Log
 from training.ranker.measures import Measured, measure
 from training.ranker.model import Ranker
 
@@ -87,7 +87,8 @@ class Training:
     """One training run over examples of a log.
 
     `learn` and `choose` are numbers of examples; the best epoch on `choose` wins, without any the
-    last. `until` is a time.monotonic().
+    last. `until` is a time.monotonic(). `worth`: what it counts that an item is wanted, (items,); all alike where left
+    out.
     Killed and made again with the same arguments it goes on after the last epoch that its checkpoint holds.
     """
 
@@ -103,10 +104,11 @@ class Training:
         checkpoint: Path,
         told: Callable[[Epoch], None],
         before: Trained | None = None,
+        worth: Floats | None = None,
     ) -> None:
         self._log, self._examples, self._learn, self._choose = log, examples, learn, choose
         self._content, self._config, self._until = content, config, until
-        self._checkpoint, self._told = checkpoint, told
+        self._checkpoint, self._told, self._worth = checkpoint, told, worth
         torch.manual_seed(config.seed)
         self._known = _met(log, examples, learn)
         self._row = np.zeros(len(log.item_ids), np.int64)
@@ -201,13 +203,17 @@ class Training:
         )
         logits = self._model.scale() * shoppers @ table.T
         rows, columns = torch.from_numpy(batch.rows), torch.from_numpy(wanted)
-        weights = torch.from_numpy(batch.weights.astype(np.float32))
+        worth = 1.0 if self._worth is None else self._worth[batch.columns]
+        weights = torch.from_numpy((batch.weights * worth).astype(np.float32))
         own = logits[rows, columns]
         said = (own * weights).sum()
         if correction is not None:
             # What is wanted stands for itself; what was only met or wanted by others, for nothing.
             logits = (logits + correction).index_put((rows, columns), own)
-        found: Tensor = (torch.logsumexp(logits, dim=1).sum() - said) / len(logits)
+        every = torch.logsumexp(logits, dim=1)
+        if self._worth is not None:
+            every = every * torch.bincount(rows, weights, len(logits))
+        found: Tensor = (every.sum() - said) / len(logits)
         return found
 
     def _ndcg(self) -> float:

@@ -153,3 +153,22 @@ def test_in_the_mean_the_sampled_loss_and_its_gradient_are_those_of_all_items(tm
         if one.grad is not None:
             assert other.grad is not None
             assert (one.grad - other.grad).norm() < 0.1 * one.grad.norm() + 1e-4
+
+
+def test_what_is_wanted_counts_in_the_loss_as_much_as_its_worth(tmp_path: Path) -> None:
+    config = replace(CONFIG, id_dropout=0.0)
+    log, content = tastes()
+    examples = session_examples(log, 0)
+    chosen = np.arange(len(examples))
+    batch = collate(log, examples, chosen[:64], config.max_history)
+
+    def loss(worth: NDArray[np.float64] | None) -> float:
+        made = Training(
+            log, examples, chosen, chosen[:0], content, config, 0.0, tmp_path / "c.pt", lambda epoch: None, worth=worth
+        )
+        return made._loss(batch, np.random.default_rng(0)).item()
+
+    some = (np.arange(len(content)) % 3).astype(np.float64)
+    assert loss(np.ones(len(content))) == pytest.approx(loss(None), rel=1e-5)
+    assert loss(some) + loss(2 - some) == pytest.approx(2 * loss(None), rel=1e-5)
+    assert loss(some) != pytest.approx(loss(None), rel=1e-3)
