@@ -51,11 +51,11 @@ class Base:
     @classmethod
     def of(cls, index: Any, dim: int) -> "Base":
         """The base over a finished IndexFlatIP or IndexHNSWFlat."""
-        flat = isinstance(index, faiss.IndexFlat)
-        storage = index if flat else faiss.downcast_index(index.storage)
         rows = index.ntotal
-        vectors = faiss.rev_swig_ptr(storage.get_xb(), rows * dim).reshape(rows, dim) if rows else _no_vectors(dim)
-        return cls(index, vectors, "flat" if flat else "hnsw")
+        vectors = (
+            faiss.rev_swig_ptr(_storage(index).get_xb(), rows * dim).reshape(rows, dim) if rows else _no_vectors(dim)
+        )
+        return cls(index, vectors, "flat" if isinstance(index, faiss.IndexFlat) else "hnsw")
 
 
 @dataclass(frozen=True)
@@ -268,8 +268,8 @@ class Dense:
             return Built(view, view.base, base_slots, fresh)
         slots = view.delta_slots[fresh]
         if view.base.kind == "hnsw" and not too_old:
-            index = faiss.clone_index(view.base.index)
             base_slots = np.concatenate((base_slots, slots))
+            index = _copied_graph(view.base, len(base_slots))
             self._fill(index, [(view.delta, fresh)], between)
         else:
             kept = np.flatnonzero(live)
@@ -397,11 +397,38 @@ def _delta_limit(rows: int) -> float:
 
 
 def _new_index(dim: int, rows: int) -> Any:
-    if rows < ANN_ROWS:
-        return faiss.IndexFlatIP(dim)
+    """An empty index with room for so many rows."""
+    return _with_room(faiss.IndexFlatIP(dim), rows) if rows < ANN_ROWS else _new_graph(dim, rows)
+
+
+def _new_graph(dim: int, rows: int) -> Any:
     index = faiss.IndexHNSWFlat(dim, NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = EF_CONSTRUCTION
+    return _with_room(index, rows)
+
+
+def _with_room(index: Any, rows: int) -> Any:
+    """An empty index, given its memory at once: as it grows FAISS would double it, and hold both while it copies."""
+    codes = _storage(index).codes
+    codes.resize(rows * index.d * np.dtype(np.float32).itemsize)
+    codes.resize(0)
     return index
+
+
+def _copied_graph(base: Base, rows: int) -> Any:
+    """What faiss.clone_index makes of a graph, with room for `rows` rows in all."""
+    index = _new_graph(base.vectors.shape[1], rows)
+    index.hnsw = base.index.hnsw
+    storage = _storage(index)
+    storage.codes.resize(base.vectors.nbytes)
+    faiss.rev_swig_ptr(storage.get_xb(), base.vectors.size)[:] = base.vectors.reshape(-1)
+    storage.ntotal = index.ntotal = len(base.vectors)
+    return index
+
+
+def _storage(index: Any) -> Any:
+    """The flat index that holds an index's vectors."""
+    return index if isinstance(index, faiss.IndexFlat) else faiss.downcast_index(index.storage)
 
 
 def _no_vectors(dim: int) -> Float32:

@@ -144,6 +144,23 @@ def test_new_rows_are_added_to_a_copy_of_the_graph() -> None:
     shelf.check()
 
 
+@pytest.mark.usefixtures("small")
+def test_a_copy_of_the_graph_grows_like_a_clone_of_it_and_within_its_memory() -> None:
+    shelf = Shelf()
+    for number, vector in enumerate(random_vectors(40, DIM)):
+        shelf.write(f"i{number}", vector)
+    shelf.rebuild()
+    base, fresh = shelf.dense.view().base, random_vectors(20, DIM, seed=5)
+    copied, cloned = dense_module._copied_graph(base, 60), dense_module.faiss.clone_index(base.index)
+    place = int(dense_module._storage(copied).get_xb())
+    for index in (copied, cloned):
+        index.add(fresh[:10])
+        index.add(fresh[10:])
+    assert int(dense_module._storage(copied).get_xb()) == place
+    for one, other in zip(copied.search(fresh, 9), cloned.search(fresh, 9), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_uncovered_and_missing_vectors_are_told_apart() -> None:
     shelf = Shelf()
     for item_id in "abc":
