@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "untrained": {},
     "full": {},
     "unguided": {"guided": False},
-    "lora": {"adapter": "lora", "learning_rate": 5e-3},
+    "lora": {"adapter": "lora", "learning_rate": 5e-4},
     "fgm": {"adversarial": "fgm"},
     "pgd": {"adversarial": "pgd", "pgd_steps": 2},
     "mlm first": {},

@@ -96,6 +96,13 @@ def test_an_adapter_trains_few_weights(shop: Shop) -> None:
     assert max(shares["lora"], shares["bottleneck"]) < 0.1
 
 
+def test_low_rank_updates_begin_as_the_model_they_change(shop: Shop) -> None:
+    texts = ["red kettle", "striker"]
+    task = Finetune(tiny.model(), [shop], replace(CONFIG, adapter="lora"), {})
+    assert encode(task._model, texts) == pytest.approx(encode(tiny.model(), texts), abs=1e-5)
+    assert encode(task.finished(), texts) == pytest.approx(encode(tiny.model(), texts), abs=1e-5)
+
+
 def test_heads_learn_categories_and_relevance(tmp_path: Path, shop: Shop) -> None:
     config = replace(CONFIG, category=0.5, relevance=0.5, decoder=0.5, pooling="attention", steps=60)
     _, ended = run(tmp_path, [shop], config)
