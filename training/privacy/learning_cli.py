@@ -1,0 +1,101 @@
+"""`python -m training privacy train`, `audit` and `federated`: a profile head that gives nobody away."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from training.data.cli import console, told_errors
+
+_DATA = typer.Option(help="A canonical dataset.")
+_ENCODER = typer.Option(help="A bundle, or what `encoder export` wrote: the encoder that makes the topics.")
+_CACHE = typer.Option(help="Where content vectors are kept.")
+_EPSILON = typer.Option(help="What the private head may spend, above 0 to 100.")
+_SEEDS = typer.Option(help="Runs, each with its own split of the shoppers.", min=1, max=100)
+_JSON = typer.Option("--json", help="Print JSON and nothing else.")
+# Points of NDCG@10 that privacy may cost.
+_MAY_COST = 0.03
+
+
+def train(
+    data: Annotated[Path, _DATA],
+    epsilon: Annotated[float, _EPSILON] = 3.0,
+    seeds: Annotated[int, _SEEDS] = 3,
+    encoder: Annotated[Path, _ENCODER] = Path(".souk/bundle"),
+    cache: Annotated[Path, _CACHE] = Path(".souk/content"),
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """The profile head learned with and without differential privacy by shopper, and what that costs in NDCG@10."""
+    # Imported here: torch takes seconds, and --help should not.
+    from training.privacy.interests import read_catalogue, read_interests
+    from training.privacy.learning import cost
+
+    with _refusals(), _bars() as bar:
+        _check(epsilon)
+        catalogue = read_catalogue(data, encoder, cache, 0, bar("items"))
+        interests = read_interests(data, catalogue)
+        found = [cost(interests, epsilon, seed, bar(f"seed {seed}")) for seed in range(seeds)]
+    lost = [one.plain - one.private for one in found]
+    mean = float(np.mean(lost))
+    if as_json:
+        typer.echo(json.dumps({"lost": mean, "reached": mean <= _MAY_COST, "seeds": [asdict(one) for one in found]}))
+        return
+    table = Table(
+        "seed", "shoppers", "epsilon", "delta", "noise", "untrained", "not private", "private", "lost", box=None
+    )
+    for one in found:
+        numbers = (one.untrained, one.plain, one.private, one.plain - one.private)
+        facts = (f"{one.seed}", f"{one.shoppers:,}", f"{one.epsilon:.2f}", f"{one.delta:.1e}", f"{one.noise:.2f}")
+        table.add_row(*facts, *(f"{number:.4f}" for number in numbers))
+    console.print(table)
+    console.print(
+        f"NDCG@10 over topics; private loses {_spread(lost)}: {_verdict(mean <= _MAY_COST)} at most {_MAY_COST}",
+        highlight=False,
+    )
+    console.print(f"next: python -m training privacy audit --data {data}", highlight=False, soft_wrap=True)
+
+
+def _check(epsilon: float) -> None:
+    if not 0 < epsilon <= 100:
+        raise ValueError(f"epsilon must be above 0 and at most 100, not {epsilon:g}")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.mean(values):.4f} (sd {np.std(values, ddof=1) if len(values) > 1 else 0:.4f}, {len(values)} seeds)"
+
+
+def _verdict(reached: bool) -> str:
+    return "reached," if reached else "missed,"
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    from services.domain.bundle import BundleError
+    from training.encoder.card import ExportError
+
+    with told_errors():
+        try:
+            yield
+        except (BundleError, ExportError) as error:
+            raise ValueError(str(error)) from error
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Bars on stderr; each is told how much is done, and of how much."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def bar(name: str) -> Callable[[int, int], None]:
+            task = progress.add_task(name, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        yield bar
