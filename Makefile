@@ -46,12 +46,13 @@ $(BUNDLE): | setup
 	$(BIN)/python -m training bundle --encoder .souk/encoder --out .souk/bundle
 
 LOAD := .souk/load
-bench: setup bundle $(LOAD)/bundle  ## speed against named baselines of the same run, tables and reports/ (about 20 minutes)
+bench: setup bundle $(LOAD)/bundle  ## speed against named baselines of the same run, tables and reports/ (about 25 minutes)
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m loadtest.embedder_bench
 	$(BIN)/python -m loadtest.embedder_rivals
 	$(BIN)/python -m loadtest.cache_bench
 	$(BIN)/python -m loadtest.retriever_bench --items 100000
+	$(BIN)/python -m loadtest.growth_bench
 	$(BIN)/python -m loadtest.ranker_bench
 	$(BIN)/python -m loadtest.reranker_bench
 	$(BIN)/python -m loadtest.gateway_bench --dataset $(LOAD)/dataset --serve $(LOAD)/bundle --home $(LOAD)/stack --restart

@@ -2,7 +2,7 @@
 and without filters, and new items during traffic.
 
     python -m loadtest.growth_bench                        # 10,000 and 100,000 items, part of `make bench`
-    python -m loadtest.growth_bench --items 1000000        # an hour on two slow cores, 10 GB of disk
+    python -m loadtest.growth_bench --items 1000000        # about an hour, 8 GB of disk
 
 Each size is a real retriever process with a home of its own, filled through its RPCs with the generated shop's items
 and with clustered vectors in place of an encoder's. A run that was stopped goes on where it was; a finished size is
@@ -269,6 +269,9 @@ async def new_items(retriever: Retriever, shop: GrowthShop, first: int) -> Figur
 async def measure(items: int, home: Home, bundle: Path, encoder: EncoderManifest, queries: int) -> None:
     """Takes every figure of one size that is not there yet."""
     if "ready after kill" in home.figures:
+        console.print(
+            f"{items:,} items were measured before; remove {home.folder} to measure them again", highlight=False
+        )
         return
     shop = GrowthShop(items, encoder.dim)
     server, address = await serve_vectors(shop, encoder)
@@ -356,7 +359,7 @@ def show(found: dict[int, list[Row]]) -> None:
 def main(
     items: Annotated[list[int] | None, typer.Option(min=1_000, help="Sizes, each given so.")] = None,
     bundle: Annotated[Path, typer.Option(help="A bundle: its vectors' length is measured.")] = Path(".souk/bundle"),
-    home: Annotated[Path, typer.Option(help="Folder of the catalogues, about 9 KB an item.")] = Path(".souk/growth"),
+    home: Annotated[Path, typer.Option(help="Folder of the catalogues, about 8 KB an item.")] = Path(".souk/growth"),
     queries: Annotated[int, typer.Option(min=10, help="Searches of each kind.")] = 200,
 ) -> None:
     """Measures each size; writes reports/bench-growth.json."""
@@ -372,7 +375,7 @@ def main(
         raise typer.Exit(1) from None
     show(found)
     written = write_rows("growth", [row for rows in found.values() for row in rows])
-    console.print(f"next: read {written}; --items 1000000 goes on to a million", highlight=False)
+    console.print(f"next: read {written}; `--items 1000000` takes it to a million", highlight=False)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """The catalogue of the growth bench: the same each time it is asked for, and exact about what is nearest."""
 
+from pathlib import Path
+
 import numpy as np
 
+from loadtest.growth_bench import SHARES, Home, rows_of
 from loadtest.growth_shop import GrowthShop, prices
 
 DIM = 16
@@ -43,3 +46,27 @@ def test_prices_allow_the_share_they_say() -> None:
     each = prices(np.arange(100_000))
     for share in (0.5, 0.1, 0.01, 0.001):
         assert abs(float((each <= share).mean()) / share - 1) < 0.05
+
+
+def test_times_of_a_run_in_several_parts_add_up(tmp_path: Path) -> None:
+    """Each part finds what the last one kept."""
+    Home(tmp_path / "1000").add("write seconds", 2.0)
+    Home(tmp_path / "1000").add("write seconds", 1.5)
+    assert Home(tmp_path / "1000").figures == {"write seconds": 3.5}
+
+
+def test_goals_are_missed_where_figures_are_over_them() -> None:
+    """Memory, restart, recall and slow filters each say so."""
+    names = ["peak of build", "saved bytes", "catalogue bytes", "stop", "ready after stop", "new by words"]
+    names += ["new by vector", "searches a second", "words p50", "write seconds"]
+    figures = dict.fromkeys(names, 1.0)
+    figures |= {f"recall {share}": 1.0 for share in SHARES} | {f"p50 {share}": 2.0 for share in SHARES}
+    figures |= {"exact p50": 9.0, "resident": 6.1e9, "ready after kill": 61.0, "recall 0.1": 0.98, "p50 0.01": 10.0}
+    rows = rows_of(1_000_000, figures)
+    missed = [row.name.removesuffix(", 1,000,000 items") for row in rows if row.reached is False]
+    assert missed == [
+        "resident while serving",
+        "killed to ready",
+        "recall@10, 10.0% allowed",
+        "vector search, 1.0% allowed, p50",
+    ]
