@@ -10,12 +10,14 @@ import typer
 from rich.table import Table
 
 from training.data.cli import complaints, console, told_errors
-from training.privacy.learning_cli import train
+from training.privacy.learning_cli import audit, federated, train
 
 app = typer.Typer(
     help="Pseudonyms, redaction, encryption, retention, anonymity, private learning.", no_args_is_help=True
 )
 app.command()(train)
+app.command()(audit)
+app.command()(federated)
 _DATA = typer.Option(help="A canonical dataset.")
 _OUT = typer.Option(help="New dataset directory.")
 _KEYS = typer.Option(help="File of keys, mode 600. Default: the environment variable SOUK_PRIVACY_KEYS.")

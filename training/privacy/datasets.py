@@ -1,6 +1,7 @@
 """Datasets with less that is personal: pseudonymised and redacted, encrypted and decrypted, or without what is old."""
 
 import base64
+import hashlib
 import hmac
 import json
 import secrets
@@ -164,6 +165,35 @@ def retain(source: Path, out: Path, days: int, now: datetime) -> Receipt:
 
     _rewrite(source, out, f"nothing before {cutoff.isoformat()}", change, finished)
     return receipt()
+
+
+def bucket(text: str, of: int) -> int:
+    """0 to below `of`, the same for the same text everywhere."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % of
+
+
+def divide(source: Path, out: Path, parts: int) -> list[Path]:
+    """Writes a dataset each with some of the shoppers and what they did, by a hash of their ids; items and judgements
+    are in all. They lie in the directory `out`, as 0, 1, ... and are returned in this order.
+
+    Raises ValueError where parts is below 2, DatasetError where one exists or `source` is none.
+    """
+    if parts < 2:
+        raise ValueError(f"parts must be at least 2, not {parts}")
+
+    def write(part: int) -> Path:
+        def change(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+            if "shopper_id" not in frame.columns:
+                return frame
+            mine = pl.Series(
+                [who is not None and bucket(who, parts) == part for who in frame["shopper_id"]], dtype=pl.Boolean
+            )
+            return frame.filter(mine)
+
+        _rewrite(source, out / str(part), f"shoppers of part {part} of {parts}", change)
+        return out / str(part)
+
+    return [write(part) for part in range(parts)]
 
 
 def _rewrite(

@@ -1,6 +1,5 @@
 """What the profile head learns from: moments of each shopper, what was known of them and wanted next."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from souk.vectors import Float32
 from training.coldstart.topics import cluster, how_many, softmax_of
 from training.content import Encoder
 from training.data.canonical import open_dataset
+from training.privacy.datasets import bucket
 from training.ranker.examples import session_examples
 from training.ranker.log import Ints, read_log
 from training.ranker.measures import measure
@@ -158,11 +158,6 @@ def split(data: Interests, seed: int) -> Split:
     if not all(map(len, rows)):
         raise ValueError(f"shoppers: {len(data)} with a moment are too few to split in three")
     return Split(*map(data.take, rows))
-
-
-def bucket(text: str, of: int) -> int:
-    """0 to below `of`, the same for the same text everywhere."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % of
 
 
 def _hashed(attributes: dict[str, list[str]]) -> Float32:

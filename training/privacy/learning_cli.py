@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
@@ -61,6 +62,76 @@ def train(
         highlight=False,
     )
     console.print(f"next: python -m training privacy audit --data {data}", highlight=False, soft_wrap=True)
+
+
+def audit(
+    data: Annotated[Path, _DATA],
+    epsilon: Annotated[float, _EPSILON] = 3.0,
+    shoppers: Annotated[int, typer.Option(help="Drawn by the seed; every head learns from half of them.")] = 300,
+    models: Annotated[int, typer.Option(help="Heads of each kind: attacked in turn, with the others as shadows.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of who is drawn and who is learned from.")] = 0,
+    encoder: Annotated[Path, _ENCODER] = Path(".souk/bundle"),
+    cache: Annotated[Path, _CACHE] = Path(".souk/content"),
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Whether the profile head tells who it was learned from, with and without privacy (membership inference)."""
+    from training.privacy.audit import ATTACKED, RESISTED, audit
+    from training.privacy.interests import read_catalogue, read_interests
+
+    with _refusals(), _bars() as bar:
+        _check(epsilon)
+        catalogue = read_catalogue(data, encoder, cache, 0, bar("items"))
+        found = audit(read_interests(data, catalogue), epsilon, shoppers, models, seed, bar("heads"))
+    if as_json:
+        typer.echo(json.dumps({"verdict": found.verdict, **asdict(found)}))
+        return
+    table = Table("head", "AUC of the loss", "AUC of LiRA", "NDCG@10", box=None)
+    for name, one in (("not private", found.plain), ("private", found.private)):
+        attacks = (f"{each.auc:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (one.threshold, one.lira))
+        table.add_row(name, *attacks, f"{one.ndcg:.4f}")
+    console.print(table)
+    told = {
+        "inconclusive": f"inconclusive: no attack on the head without privacy reaches {ATTACKED:.2f}",
+        "resisted": f"resisted: at most {RESISTED:.2f} where the head without privacy gives its shoppers away",
+        "attacked": f"attacked: the private head lets an attack reach more than {RESISTED:.2f}",
+    }
+    console.print(told[found.verdict], highlight=False, soft_wrap=True)
+    if found.verdict == "inconclusive":
+        advice = f"audit --data {data} with fewer --shoppers: the fewer, the better a head remembers them"
+    else:
+        advice = f"federated --data {data}"
+    console.print(f"next: python -m training privacy {advice}", highlight=False, soft_wrap=True)
+
+
+def federated(
+    data: Annotated[Path, _DATA],
+    shards: Annotated[int, typer.Option(help="Places where the shoppers are, by a hash of their ids.", max=100)] = 4,
+    seeds: Annotated[int, _SEEDS] = 3,
+    encoder: Annotated[Path, _ENCODER] = Path(".souk/bundle"),
+    cache: Annotated[Path, _CACHE] = Path(".souk/content"),
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """The profile head learned across shards that never share events, beside one place and single shards."""
+    from training.privacy.datasets import divide
+    from training.privacy.federated import compare
+    from training.privacy.interests import read_catalogue, read_interests
+
+    with _refusals(), _bars() as bar, TemporaryDirectory() as directory:
+        catalogue = read_catalogue(data, encoder, cache, 0, bar("items"))
+        interests, parts = read_interests(data, catalogue), divide(data, Path(directory), shards)
+        found = [compare(interests, parts, catalogue, seed, bar(f"seed {seed}, rounds")) for seed in range(seeds)]
+    lost = [one.central - one.federated for one in found]
+    if as_json:
+        typer.echo(json.dumps({"lost": float(np.mean(lost)), "seeds": [asdict(one) for one in found]}))
+        return
+    table = Table("seed", "shoppers by shard", "untrained", "one shard", "federated", "one place", box=None)
+    for one in found:
+        sizes = f"{min(one.shoppers):,} to {max(one.shoppers):,}"
+        numbers = (one.untrained, one.alone, one.federated, one.central)
+        table.add_row(f"{one.seed}", sizes, *(f"{number:.4f}" for number in numbers))
+    console.print(table)
+    console.print(f"NDCG@10 over topics; federated loses {_spread(lost)} to one place", highlight=False)
+    console.print(f"next: python -m training privacy train --data {data}", highlight=False, soft_wrap=True)
 
 
 def _check(epsilon: float) -> None:

@@ -6,47 +6,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.unit.training.privacy.shoppers import CATALOGUE, TOPICS, made_up, shop
 from training.cli import app
-from training.data.canonical import DatasetWriter, Info
 from training.privacy.head import CLIP, Pace, learn, noise_for, spent, untrained
-from training.privacy.interests import ATTRIBUTES, MOMENTS, Catalogue, Interests, read_interests, split
+from training.privacy.interests import ATTRIBUTES, MOMENTS, Interests, read_interests, split
 from training.privacy.learning import cost
-
-TOPICS = 12
-CATALOGUE = Catalogue({"A": 0, "B": 1, "C": 2}, np.eye(3, dtype=np.float32), np.arange(3))
-
-
-def made_up(shoppers: int, seed: int = 0) -> Interests:
-    """Shoppers who want the topic after the one that they met."""
-    rng = np.random.default_rng(seed)
-    known = np.zeros((shoppers, MOMENTS, TOPICS + ATTRIBUTES), np.float32)
-    wanted = np.zeros((shoppers, MOMENTS, TOPICS), np.float32)
-    for row in range(shoppers):
-        for moment in range(int(rng.integers(1, MOMENTS + 1))):
-            topic = int(rng.integers(TOPICS))
-            known[row, moment, topic] = known[row, moment, TOPICS + int(rng.integers(ATTRIBUTES))] = 1
-            wanted[row, moment, (topic + 1) % TOPICS] = 1
-    return Interests(tuple(f"s{row}" for row in range(shoppers)), known, wanted)
-
-
-def shop(out: Path, of: dict[str, str]) -> Path:
-    """One view a day for each letter of each shopper."""
-    with DatasetWriter(out, Info("toy", "1", "made up", "CC0-1.0")) as writer:
-        writer.write("items", [{"item_id": item, "title": item} for item in "ABC"])
-        writer.write("shoppers", [{"shopper_id": one, "attributes": '{"town": ["Bonn"]}'} for one in of])
-        writer.write(
-            "events",
-            [
-                {"event_id": f"{one}{n}", "shopper_id": one, "type": "VIEW", "item_id": item, "time": _day(n)}
-                for one, items in of.items()
-                for n, item in enumerate(items)
-            ],
-        )
-    return out
-
-
-def _day(number: int) -> str:
-    return f"2026-01-{number + 1:02d}T00:00:00Z"
 
 
 def test_moments_say_what_was_met_before_and_wanted_next(tmp_path: Path) -> None:
