@@ -119,7 +119,7 @@ def federated(
     with _refusals(), _bars() as bar, TemporaryDirectory() as directory:
         catalogue = read_catalogue(data, encoder, cache, 0, bar("items"))
         interests, parts = read_interests(data, catalogue), divide(data, Path(directory), shards)
-        found = [compare(interests, parts, catalogue, seed, bar(f"seed {seed}, rounds")) for seed in range(seeds)]
+        found = [compare(interests, parts, catalogue, seed, bar(f"seed {seed}")) for seed in range(seeds)]
     lost = [one.central - one.federated for one in found]
     if as_json:
         typer.echo(json.dumps({"lost": float(np.mean(lost)), "seeds": [asdict(one) for one in found]}))

@@ -9,10 +9,11 @@ import pytest
 from tests.unit.training.privacy.shoppers import CATALOGUE, shop
 from training.data.canonical import open_dataset
 from training.privacy.datasets import divide
-from training.privacy.federated import LOCAL, Shard, compare, federate
-from training.privacy.head import untrained
+from training.privacy.federated import Shard, compare, federate
+from training.privacy.head import Pace, untrained
 from training.privacy.interests import read_interests
 
+LOCAL = Pace(5, 1.0, 1.0)
 # What comes after A is B, after B is C, after C is A.
 SHOPPERS = {f"s{number}": ("ABCABC"[number % 3 :])[:4] for number in range(120)}
 
@@ -45,19 +46,21 @@ def test_shards_learn_from_each_other_what_none_was_told(tmp_path: Path) -> None
     one = shop(tmp_path / "one", {f"a{number}": "AB" for number in range(40)})
     two = shop(tmp_path / "two", {f"b{number}": "BC" for number in range(60)})
     shards = [Shard(directory, CATALOGUE, 0) for directory in (one, two)]
-    told: list[tuple[int, int]] = []
-    head = federate(shards, 3, 0, lambda done, total: told.append((done, total)))
+    head = federate(shards, 3, 4.0, 0)
     known = np.eye(3, 3 + 32, dtype=np.float32)[:2]
     assert head.scores(known).argmax(axis=1).tolist() == [1, 2]
-    assert told[-1] == (10, 10)
-    lone = shards[0].improve(untrained(3), LOCAL, 0)
+    lone = shards[0].improve(untrained(3), Pace(50, 1.0, 4.0), 0)
     assert lone.scores(known).argmax(axis=1).tolist() != [1, 2]
 
 
 def test_all_are_measured_on_the_same_test(tmp_path: Path) -> None:
     data = shop(tmp_path / "shop", SHOPPERS)
     parts = divide(data, tmp_path / "parts", 2)
-    found = compare(read_interests(data, CATALOGUE), parts, CATALOGUE, 0, lambda done, total: None)
+    told: list[tuple[int, int]] = []
+    found = compare(
+        read_interests(data, CATALOGUE), parts, CATALOGUE, 0, lambda done, total: told.append((done, total))
+    )
     assert found.central > found.untrained
     assert found.federated == pytest.approx(found.central, abs=0.02)
     assert len(found.shoppers) == 2
+    assert told[-1] == (12, 12)
