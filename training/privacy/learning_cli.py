@@ -105,7 +105,9 @@ def audit(
 
 def federated(
     data: Annotated[Path, _DATA],
-    shards: Annotated[int, typer.Option(help="Places where the shoppers are, by a hash of their ids.", min=2, max=100)] = 4,
+    shards: Annotated[
+        int, typer.Option(help="Places where the shoppers are, by a hash of their ids.", min=2, max=100)
+    ] = 4,
     seeds: Annotated[int, _SEEDS] = 3,
     encoder: Annotated[Path, _ENCODER] = Path(".souk/bundle"),
     cache: Annotated[Path, _CACHE] = Path(".souk/content"),
