@@ -112,6 +112,21 @@ def test_stages_are_told_different_things(shop: Shop) -> None:
     assert policies == [f"{stage}-home-v1+thompson-v2" for stage in ("cold", "warm", "hot")]
 
 
+def test_demand_that_rises_is_proposed_where_the_whole_shop_is_looked_at(shop: Shop) -> None:
+    for day in range(30, 60):
+        met(shop, "Tea-9", shopper=f"then-{day}", days_ago=day)
+    for number in range(20):
+        met(shop, "Lamps-9", shopper=f"now-{number}", days_ago=number / 10)
+    shop.refresh()
+    stranger = lists(ask(shop, context(shop)))["trend"]
+    assert stranger[0] == "Lamps-9"
+    assert "Tea-9" not in stranger
+    met(shop, "Lamps-3", "Lamps-4")
+    assert lists(ask(shop, context(shop)))["trend"] == stranger
+    for scene in (SIMILAR, CARTS, NEW):
+        assert "trend" not in lists(ask(shop, context(shop), scene, ("Lamps-3",)))
+
+
 def test_the_cold_meet_what_is_popular_where_they_live(shop: Shop) -> None:
     britain = lists(ask(shop, context(shop, country="GB")))["popular_in_segment"]
     germany = lists(ask(shop, context(shop, country="DE")))["popular_in_segment"]

@@ -42,6 +42,16 @@ def test_the_nearest_event_is_named_and_the_latest_among_equals() -> None:
     assert ranked(vectors=np.zeros((0, tiny.DIM), np.float32)).nearest(0) == ("fits what you did", "")
 
 
+def test_rising_demand_and_the_last_ones_are_told() -> None:
+    rows = np.zeros((2, len(FEATURES)), np.float32)
+    rows[0, FEATURES.index("trend")], rows[0, FEATURES.index("few_left")] = 0.5, 0.2
+    (one, other) = explain(
+        [0, 1], rows, lambda x: 1.0 + x.sum(axis=1), np.ones(2), ranked(vectors=np.zeros((0, tiny.DIM), np.float32))
+    )
+    assert [reason.text for reason in one.reasons] == ["more in demand lately", "few left"]
+    assert not other.reasons
+
+
 def test_an_item_is_not_said_to_be_near_itself() -> None:
     view = types_pb2.EVENT_TYPE_VIEW
     vectors = np.eye(tiny.DIM, dtype=np.float32)[[0, 1]]
