@@ -22,6 +22,15 @@ def test_an_open_filter_walks_the_graph_with_a_breadth_that_grows_as_it_closes()
     assert 0 < efforts[0] < efforts[1] < efforts[2] <= MAX_EFFORT
 
 
+def test_a_larger_graph_is_walked_more_broadly_and_left_sooner() -> None:
+    small, large = (choose(rows, rows, 10, ann=True).effort for rows in (200_000, 1_000_000))
+    assert large > 2 * small
+    # Where looking at all that are allowed is cheaper than a step that misses the cache for each of them.
+    assert choose(200_000, 50_000, 10, ann=True).kind == "ann"
+    assert choose(1_000_000, 100_000, 10, ann=True) == EXACT
+    assert choose(1_000_000, 250_000, 10, ann=True).kind == "ann"
+
+
 @pytest.mark.parametrize("arguments", [{"ann": False}, {"ann": True, "exact": True}])
 def test_without_a_graph_or_at_the_callers_word_it_is_exact(arguments: dict[str, bool]) -> None:
     assert choose(1_000_000, 1_000_000, 10, **arguments) == EXACT
