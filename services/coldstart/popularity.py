@@ -115,7 +115,6 @@ def _growth(time_ms: int, half_life_ms: float) -> float:
 def _rising(
     items: list[str], lately: Mapping[str, float], lately_unit: float, usual: Mapping[str, float], unit: float
 ) -> Scored:
-    items.sort()
     trends = trend(
         np.array([lately.get(item, 0.0) / lately_unit for item in items]),
         np.array([usual[item] / unit for item in items]),
