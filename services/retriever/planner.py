@@ -16,8 +16,8 @@ DEFAULT_EFFORT = 128
 STEPS_PER_ITEM = 5
 # What is above was measured with so many rows. Of more a walk must be broader for the same recall and each of its steps
 # finds less of the graph in the processor's cache: both by about the root of how many times as many. Of a million 128
-# steps gave a recall of .976 at k = 10, 192 and more .991, at 5 to 7 us each. With a tenth allowed 22 ms of walking gave
-# .991, where looking at all of it takes 38: taken, since it misses nothing.
+# steps gave a recall of .976 at k = 10, 192 and more .991, at 5 to 7 us each. With a tenth allowed 22 ms of walking
+# gave .991, where looking at all of it takes 38: taken, since it misses nothing.
 MEASURED_ROWS = 200_000
 
 
