@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from souk.vectors import Float32
 from training.data.canonical import Dataset
@@ -13,8 +14,9 @@ from training.ranker.log import Floats, Ints, Log
 # A value that fewer shoppers have says too little of them.
 _FEWEST_SHOPPERS = 10
 _MOST_SEGMENTS = 128
-# Events of a segment that weigh as much as what all shoppers do: of its categories, and within them of its items.
-_CATEGORY_PRIOR, _ITEM_PRIOR = 200.0, 2000.0
+# How many expected events of an item weigh as much as those that were seen: what may be found likeliest. More than the
+# last would make attributes say nothing.
+_PRIORS = (1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -46,28 +48,47 @@ class Segments:
         and the same of an item of which nothing but its category is known, (segments, categories).
 
         Shrunk in two steps, as counts are few: a segment's categories towards everybody's, and its items towards what
-        its categories say (empirical Bayes with a Dirichlet prior; Gelman et al. 2013, section 5). `category` (items,).
+        its categories say. `category` (items,).
         """
         n = len(log.item_ids)
         overall = rates(np.bincount(log.item[log.liked], minlength=n))
-        by_category = np.bincount(category, overall).astype(np.float64)
-        out = np.zeros((len(self.names), n), np.float32)
-        by_kind = np.zeros((len(self.names), len(by_category)), np.float32)
+        by_category = np.bincount(category, overall)
+        items = np.zeros((len(self.names), n))
+        kinds = np.zeros((len(self.names), len(by_category)))
         rows: list[list[int]] = [[] for _ in self.names]
         for shopper, codes in enumerate(self.of):
             for code in codes.tolist():
                 rows[code].append(shopper)
         for code, shoppers in enumerate(rows):
             chosen = np.isin(log.shopper, shoppers) & log.liked
-            counts = np.bincount(log.item[chosen], minlength=n).astype(np.float64)
-            total = float(counts.sum())
-            kinds = np.bincount(category, counts, len(by_category)).astype(np.float64)
-            lift = shrunk(kinds, total, by_category, _CATEGORY_PRIOR) / np.maximum(by_category, 1e-12)
-            lift[by_category == 0] = 1
-            by_kind[code] = np.log(lift * _ITEM_PRIOR / (total + _ITEM_PRIOR))
-            expected = overall * lift[category]
-            out[code] = np.log(shrunk(counts, total, expected, _ITEM_PRIOR) / overall)
-        return out, by_kind
+            items[code] = np.bincount(log.item[chosen], minlength=n)
+            kinds[code] = np.bincount(category, items[code])
+        total = items.sum(axis=1, keepdims=True)
+        by_kind = _lift(kinds, total * by_category)
+        of_kind = by_kind[:, category]
+        by_item = _lift(items, total * overall * of_kind)
+        return np.log(of_kind * by_item).astype(np.float32), np.log(by_kind).astype(np.float32)
+
+
+def _lift(counts: Floats, expected: Floats) -> Floats:
+    """How often things are met, over how often they were expected, shrunk towards 1: (counts + a) / (expected + a).
+
+    Counts are Poisson, lifts Gamma(a, a) distributed (DuMouchel 1999, "Bayesian data mining in large frequency
+    tables", section 3, with one component); a is the likeliest of `_PRIORS` given the counts. So an item that was
+    expected a tenth of a time and not met says nothing, however many events the segment has. All (segments, things).
+    """
+    met = counts > 0
+    seen = counts[met]
+
+    def likelihood(prior: float) -> float:
+        # Negative binomial, less what does not depend on the prior.
+        ahead = expected + prior
+        found = (special.gammaln(seen + prior) - special.gammaln(prior) - seen * np.log(ahead[met])).sum()
+        return float(found - prior * np.log(ahead / prior).sum())
+
+    prior = max(_PRIORS, key=likelihood)
+    found: Floats = (counts + prior) / (expected + prior)
+    return found
 
 
 def rates(counts: Floats | Ints) -> Floats:

@@ -36,9 +36,20 @@ def test_lifts_are_of_items_and_their_categories() -> None:
     assert lifts[0, 0] > 0 > lifts[0, 2]
     # Nobody met items 3 and 4: they stand as their categories do.
     assert lifts[0, 4] > 0 > lifts[0, 3]
-    # And as any other of their category that comes later.
+    # And, but for the half event that is expected of them, as any other of their category that comes later.
     assert by_category.shape == (1, 3)
-    assert by_category[0, 1:] == pytest.approx(lifts[0, [4, 3]])
+    assert by_category[0, 1:] == pytest.approx(lifts[0, [4, 3]], abs=0.01)
+
+
+def test_what_is_seldom_met_anywhere_says_nothing() -> None:
+    """3,000 items of the long tail, met by whom chance sends, and one that the segment takes twice as often."""
+    rng = np.random.default_rng(0)
+    tail = [(shopper, item, PURCHASE, 1.0) for item, shopper in enumerate(rng.integers(80, size=3000).tolist(), 1)]
+    liked = [(s, 0, PURCHASE, 1.0) for s in range(80) for _ in range(20 if s < 40 else 10)]
+    segments = Segments(("a=b",), [np.array([0])] * 40 + [np.empty(0, np.int64)] * 40)
+    lifts, _ = segments.lifts(log(liked + tail, 3001), np.zeros(3001, np.int64))
+    assert lifts[0, 0] > 0.15
+    assert np.abs(lifts[0, 1:]).max() < 0.1
 
 
 def test_rates() -> None:
