@@ -1,7 +1,7 @@
 """A trainable encoder on disk: a Hugging Face directory of a mean-pooled BERT, read, written and run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,23 +115,28 @@ def encode(model: Model, texts: Sequence[str], max_tokens: int | None = None, pr
     """Vectors of length 1, float32 (n, dim), without dropout; the module's mode is as before afterwards."""
     out = np.zeros((len(texts), model.dim), np.float32)
     ids = tokens(model, texts, max_tokens)
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     training = model.module.training
     model.module.eval()
     device = model.device
     with torch.inference_mode(), autocast(device, precision):
-        begin = 0
-        while begin < len(order):
-            end = begin + 1
-            # In order of length, so the next is the longest of its batch.
-            while end < len(order) and (end - begin + 1) * len(ids[order[end]]) <= _BATCH_TOKENS:
-                end += 1
-            rows = order[begin:end]
+        for rows in by_length(ids):
             _, vectors = model.module(*padded([ids[row] for row in rows], device))
             out[rows] = vectors.float().cpu().numpy()
-            begin = end
     model.module.train(training)
     return out
+
+
+def by_length(ids: Sequence[Sequence[int]], most: int = _BATCH_TOKENS) -> Iterator[list[int]]:
+    """Batches of rows, shortest first, each of at most `most` tokens once padded, but of one row at least."""
+    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+    begin = 0
+    while begin < len(order):
+        end = begin + 1
+        # In order of length, so the next is the longest of its batch.
+        while end < len(order) and (end - begin + 1) * len(ids[order[end]]) <= most:
+            end += 1
+        yield order[begin:end]
+        begin = end
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

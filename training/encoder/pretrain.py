@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from training.encoder.config import ConfigError, TrainConfig
 from training.encoder.export import SentenceEncoder
 from training.encoder.loop import LossTask
 from training.encoder.model import Model, padded
+from training.encoder.words import Words
 
 # Cross entropy leaves these out.
 _NOT_ASKED = -100
@@ -114,11 +115,11 @@ class Example:
 
 
 class Pretrain(LossTask):
-    """Learns from texts; takes the model over and changes it."""
+    """Learns from texts; takes the model, and the head that guesses words where there is one, over and changes them."""
 
     chosen = "accuracy"
 
-    def __init__(self, model: Model, texts: Sequence[str], config: PretrainConfig) -> None:
+    def __init__(self, model: Model, texts: Sequence[str], config: PretrainConfig, words: Words | None = None) -> None:
         self._model, self._config = model, config
         if config.tokens > model.module.model.config.max_position_embeddings:
             raise ConfigError(
@@ -133,7 +134,8 @@ class Pretrain(LossTask):
         self._held, self._learn = order[:held].tolist(), order[held:].tolist()
         torch.manual_seed(config.seed)
         bert = model.module.model
-        parts = {"encoder": model.module, "words": _Words(bert)}
+        self._words = words or Words(bert)
+        parts = {"encoder": model.module, "words": self._words}
         if config.objective == "mlm+nsp":
             parts["follows"] = torch.nn.Linear(model.dim, 2)
         elif config.objective in ("tsdae", "retromae"):
@@ -160,6 +162,10 @@ class Pretrain(LossTask):
     def finished(self) -> Model:
         """The encoder with what was learned."""
         return self._model
+
+    def files(self) -> dict[str, bytes]:
+        """What is kept beside the encoder: the head that guesses words, which tsdae's decoder alone has learned."""
+        return {} if self._config.objective == "tsdae" else self._words.files()
 
     def draw(self, rng: np.random.Generator) -> list[Example]:
         """Texts with what is to be guessed of them."""
@@ -242,7 +248,7 @@ class Pretrain(LossTask):
         return torch.stack(losses).sum(), right
 
     def _guessed(self, states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self._parts["words"](states, self._model.module.model.get_input_embeddings().weight).float()
+        logits = self._words(states, self._model.module.model.get_input_embeddings().weight).float()
         return F.cross_entropy(logits, wanted), logits.argmax(dim=1) == wanted
 
     def evaluate(self) -> dict[str, float]:
@@ -265,20 +271,6 @@ def _special(tokenizer: Tokenizer, name: str) -> int:
     if found is None:
         raise ExportError(f"the tokenizer has no {name}")
     return found
-
-
-class _Words(torch.nn.Module):
-    """Logits over the vocabulary, by BERT's transform and its own embeddings: (n, dim) -> (n, vocabulary)."""
-
-    def __init__(self, bert: Any) -> None:
-        super().__init__()
-        dim = bert.config.hidden_size
-        self.dense = torch.nn.Linear(dim, dim)
-        self.norm = torch.nn.LayerNorm(dim)
-        self.bias = torch.nn.Parameter(torch.zeros(bert.config.vocab_size))
-
-    def forward(self, states: Tensor, embeddings: Tensor) -> Tensor:
-        return F.linear(self.norm(F.gelu(self.dense(states))), embeddings, self.bias)
 
 
 class _Decoder(torch.nn.Module):

@@ -56,6 +56,7 @@ def pretrain(
     from training.encoder.pretrain import Pretrain, PretrainConfig, from_scratch
     from training.encoder.running import finish, keep_run, quiet_console, train
     from training.encoder.wordpiece import read_tokenizer
+    from training.encoder.words import load_words
     from training.train_cli import refusals
 
     with refusals(), processes() as device:
@@ -65,8 +66,9 @@ def pretrain(
             raise ValueError("--model, --scratch: one of them must be given, and not both")
         encoder = load(model) if model is not None else from_scratch(read_tokenizer(scratch or Path()), settings)
         encoder.module.to(device)
+        words = None if model is None else load_words(model, encoder)
         read = _texts(dataset, texts)
-        task = Pretrain(encoder, read, settings)
+        task = Pretrain(encoder, read, settings, words)
         weights = sum(p.numel() for p in encoder.module.parameters())
         console.print(f"{settings.objective} on {len(read):,} texts, {weights / 1e6:.1f} M weights", highlight=False)
         ended = train(task, settings, out, console)
@@ -74,7 +76,7 @@ def pretrain(
         finish(
             out,
             ended,
-            lambda metrics: save(task.finished(), out, {**facts, "metrics": metrics}),
+            lambda metrics: save(task.finished(), out, {**facts, "metrics": metrics}, task.files()),
             console,
             f"python -m training encoder finetune --dataset DATASET --pairs PAIRS --model {out} --out NEW_MODEL",
         )

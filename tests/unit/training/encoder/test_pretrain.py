@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from tests.unit.training.encoder import tiny
@@ -14,6 +15,7 @@ from training.encoder.config import ConfigError
 from training.encoder.loop import Ended, Evaluated, Loop
 from training.encoder.model import encode, load
 from training.encoder.pretrain import Pretrain, PretrainConfig, from_scratch, read_texts
+from training.encoder.words import FILE
 
 CONFIG = PretrainConfig(
     steps=30, batch=16, learning_rate=5e-3, evaluate_every=15, patience=0, tokens=16, held_out=0.1, hidden=64, layers=2,
@@ -96,6 +98,12 @@ def test_a_shop_makes_its_encoder_from_nothing_on_the_command_line(tmp_path: Pat
     assert done.exit_code == 0, done.output
     assert "next: python -m training encoder finetune" in done.output
     assert encode(load(out), ["这个杯子"]).shape == (1, 64)
+    onward = [*source, "--model", str(out), "--config", str(tmp_path / "one.toml"), "--steps", "1"]
+    further = CliRunner().invoke(app, ["pretrain", *onward, "--objective", "mlm", "--out", str(tmp_path / "further")])
+    assert further.exit_code == 0, further.output
+    # It goes on with the head that it kept; a new one would be some tenths away.
+    kept, later = (load_file(directory / FILE)["dense.weight"] for directory in (out, tmp_path / "further"))
+    assert 0 < float((kept - later).abs().max()) < 0.01
     both = CliRunner().invoke(app, ["pretrain", *arguments, "--model", str(out), "--out", str(tmp_path / "other")])
     assert both.exit_code == 1
     assert "--model, --scratch: one of them must be given, and not both" in both.output
