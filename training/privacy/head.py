@@ -1,6 +1,7 @@
-"""The profile head: a softmax regression from what is known of a shopper to topics, learned privately or not."""
+"""Heads learned privately or not, and the profile head: a softmax regression from what is known to topics."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,13 +38,17 @@ class Pace:
 
 @dataclass(frozen=True)
 class Head:
-    """Log-odds of topics: known @ weights.T + bias. weights (topics, topics + ATTRIBUTES), bias (topics,), float32."""
+    """Scores: known @ weights.T + bias, float32.
+
+    Of the profile head log-odds of topics, weights (topics, topics + ATTRIBUTES) and bias (topics,); of the ranking
+    heads log-odds of objectives (training.privacy.ranking).
+    """
 
     weights: Float32
     bias: Float32
 
     def scores(self, known: Float32) -> Float32:
-        """(..., topics) of known (..., topics + ATTRIBUTES)."""
+        """(..., outputs) of known (..., inputs)."""
         found: Float32 = known @ self.weights.T + self.bias
         return found
 
@@ -91,15 +96,33 @@ def learn(data: Interests, pace: Pace, noise: float | None, seed: int, begin: He
     whose gradient is cut to CLIP, so that no shopper moves the sum of a step by more, however much they did. Without it
     nothing is cut or added, and all else is the same.
     """
+    start = begin or untrained(data.wanted.shape[2])
+    tensors = (torch.from_numpy(data.known), torch.from_numpy(data.wanted))
+    return descend(start, tensors, _losses, pace, noise, seed)
+
+
+def descend(
+    start: Head,
+    tensors: tuple[torch.Tensor, ...],
+    losses: Callable[..., torch.Tensor],
+    pace: Pace,
+    noise: float | None,
+    seed: int,
+) -> Head:
+    """Stochastic gradient descent over n shoppers, from `start` on, as `learn` has it.
+
+    `tensors` (n, ...) hold a row a shopper, the first of them what the head reads. `losses` is told the scores of some
+    shoppers and their rows of the other tensors, and gives a loss for each; rows of zeros must have the loss of nobody,
+    0. Nobody's loss may depend on who else is there.
+    """
     generator = torch.Generator().manual_seed(seed)
-    known, wanted = torch.from_numpy(data.known), torch.from_numpy(data.wanted)
-    start = begin or untrained(wanted.shape[2])
-    linear = torch.nn.Linear(known.shape[2], wanted.shape[2])
+    linear = torch.nn.Linear(start.weights.shape[1], start.weights.shape[0])
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(start.weights))
         linear.bias.copy_(torch.from_numpy(start.bias))
+    n = len(tensors[0])
     # The number of shoppers expected in a step: the number drawn would tell who is there.
-    expected = pace.share * len(data)
+    expected = pace.share * n
     rate = pace.learning_rate / expected
     model: torch.nn.Module = linear
     optimiser: torch.optim.Optimizer = torch.optim.SGD(linear.parameters(), lr=rate, momentum=_MOMENTUM)
@@ -114,13 +137,11 @@ def learn(data: Interests, pace: Pace, noise: float | None, seed: int, begin: He
             generator=generator,
         )
     for _ in range(pace.steps):
-        chosen = torch.nonzero(torch.rand(len(data), generator=generator) < pace.share)[:, 0]
-        x, y = known[chosen], wanted[chosen]
-        if not len(chosen):
-            # Noise is added where nobody takes part, too: someone without a moment stands there.
-            x, y = torch.zeros_like(known[:1]), torch.zeros_like(wanted[:1])
+        chosen = torch.nonzero(torch.rand(n, generator=generator) < pace.share)[:, 0]
+        # Noise is added where nobody takes part, too: someone without a moment stands there.
+        x, *told = (each[chosen] if len(chosen) else torch.zeros_like(each[:1]) for each in tensors)
         optimiser.zero_grad()
-        _losses(model(x), y).sum().backward()  # type: ignore[no-untyped-call]
+        losses(model(x), *told).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return Head(linear.weight.detach().numpy().copy(), linear.bias.detach().numpy().copy())
 

@@ -1,12 +1,13 @@
-"""`python -m training privacy train`, `audit` and `federated`: a profile head that gives nobody away."""
+"""`python -m training privacy train`, `audit` and `federated`: heads that give nobody away."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -15,6 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from training.data.cli import console, told_errors
+
+if TYPE_CHECKING:
+    from training.privacy.learning import Cost
+    from training.privacy.ranking import RankingCost
+
+Told = Callable[[int, int], None]
 
 _DATA = typer.Option(help="A canonical dataset.")
 _ENCODER = typer.Option(help="A bundle, or what `encoder export` wrote: the encoder that makes the topics.")
@@ -26,24 +33,27 @@ _JSON = typer.Option("--json", help="Print JSON and nothing else.")
 _MAY_COST = 0.03
 
 
+class Heads(StrEnum):
+    """What `train` can learn."""
+
+    PROFILE = "profile"
+    RANKING = "ranking"
+
+
 def train(
     data: Annotated[Path, _DATA],
+    head: Annotated[Heads, typer.Option(help="The profile head, or the heads of the ranker.")] = Heads.PROFILE,
     epsilon: Annotated[float, _EPSILON] = 3.0,
     seeds: Annotated[int, _SEEDS] = 3,
     encoder: Annotated[Path, _ENCODER] = Path(".souk/bundle"),
     cache: Annotated[Path, _CACHE] = Path(".souk/content"),
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """The profile head learned with and without differential privacy by shopper, and what that costs in NDCG@10."""
-    # Imported here: torch takes seconds, and --help should not.
-    from training.privacy.interests import read_catalogue, read_interests
-    from training.privacy.learning import cost
-
+    """A head learned with and without differential privacy by shopper, and what that costs in NDCG@10."""
     with _refusals(), _bars() as bar:
         _check(epsilon)
-        catalogue = read_catalogue(data, encoder, cache, 0, bar("items"))
-        interests = read_interests(data, catalogue)
-        found = [cost(interests, epsilon, seed, bar(f"seed {seed}")) for seed in range(seeds)]
+        costs = _ranking_costs if head is Heads.RANKING else _profile_costs
+        found = costs(data, epsilon, seeds, encoder, cache, bar)
     lost = [one.plain - one.private for one in found]
     mean = float(np.mean(lost))
     if as_json:
@@ -57,11 +67,44 @@ def train(
         facts = (f"{one.seed}", f"{one.shoppers:,}", f"{one.epsilon:.2f}", f"{one.delta:.1e}", f"{one.noise:.2f}")
         table.add_row(*facts, *(f"{number:.4f}" for number in numbers))
     console.print(table)
+    over = "the candidates of the ranker" if head is Heads.RANKING else "topics"
     console.print(
-        f"NDCG@10 over topics; private loses {_spread(lost)}: {_verdict(mean <= _MAY_COST)} at most {_MAY_COST}",
+        f"NDCG@10 over {over}; private loses {_spread(lost)}: {_verdict(mean <= _MAY_COST)} at most {_MAY_COST}",
         highlight=False,
     )
-    console.print(f"next: python -m training privacy audit --data {data}", highlight=False, soft_wrap=True)
+    following = "train --head profile" if head is Heads.RANKING else "audit"
+    console.print(f"next: python -m training privacy {following} --data {data}", highlight=False, soft_wrap=True)
+
+
+def _profile_costs(
+    data: Path, epsilon: float, seeds: int, encoder: Path, cache: Path, bar: Callable[[str], Told]
+) -> "Sequence[Cost | RankingCost]":
+    # Imported here: torch takes seconds, and --help should not.
+    from training.privacy.interests import read_catalogue, read_interests
+    from training.privacy.learning import cost
+
+    catalogue = read_catalogue(data, encoder, cache, 0, bar("items"))
+    interests = read_interests(data, catalogue)
+    return [cost(interests, epsilon, seed, bar(f"seed {seed}")) for seed in range(seeds)]
+
+
+def _ranking_costs(
+    data: Path, epsilon: float, seeds: int, encoder: Path, cache: Path, bar: Callable[[str], Told]
+) -> "Sequence[Cost | RankingCost]":
+    from souk.dataset import read_items
+    from training.content import Encoder
+    from training.data.canonical import open_dataset
+    from training.privacy.ranking import cost, read_candidates
+    from training.ranker.log import read_log
+    from training.ranker.pipeline import Shop
+
+    dataset, items, found = open_dataset(data), list(read_items(data)), []
+    for seed in range(seeds):
+        log = read_log(dataset, dataset.events(), seed)
+        shop = Shop.of(log, items, Encoder.open(encoder), cache, bar(f"seed {seed}: texts"))
+        candidates = read_candidates(shop, seed, bar(f"seed {seed}: retrieval"))
+        found.append(cost(candidates, epsilon, seed, bar(f"seed {seed}: heads")))
+    return found
 
 
 def audit(
@@ -162,12 +205,12 @@ def _refusals() -> Iterator[None]:
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+def _bars() -> Iterator[Callable[[str], Told]]:
     """Bars on stderr; each is told how much is done, and of how much."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
 
-        def bar(name: str) -> Callable[[int, int], None]:
+        def bar(name: str) -> Told:
             task = progress.add_task(name, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 

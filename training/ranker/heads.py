@@ -17,6 +17,7 @@ from training.ranker.answers import Answers
 from training.ranker.examination import at_place
 from training.ranker.examples import Examples, Histories, history_batch
 from training.ranker.log import Floats, Ints
+from training.ranker.measures import measure
 from training.ranker.situations import Situations
 from training.ranker.words import Words
 
@@ -93,6 +94,21 @@ class Rows:
     labels: Float32
     moment: Ints
     looked_at: Float32
+
+    def ndcg(self, scores: Float32) -> float:
+        """NDCG@10 of the clicks by scores (n,), of the order among the candidates of each moment: the mean over moments
+        with a click, of whom there must be one. What is no candidate is not asked for."""
+        wanted = self.labels[:, 0] > 0
+        _, starts = np.unique(self.moment, return_index=True)
+        sizes = np.diff([*starts, len(self.moment)])
+        table = np.full((len(starts), sizes.max()), np.nan, np.float32)
+        hits = np.zeros(table.shape, bool)
+        line = np.repeat(np.arange(len(starts)), sizes)
+        place = np.arange(len(self.moment)) - starts[line]
+        table[line, place], hits[line, place] = scores, wanted
+        some = hits.any(axis=1)
+        at, where = np.nonzero(hits[some])
+        return float(measure(table[some], at, where).ndcg.mean())
 
 
 class BehaviourModel(Protocol):

@@ -26,7 +26,6 @@ from training.ranker.heads import (
     rows_of_answers,
 )
 from training.ranker.log import Bools, Floats, Ints, Log
-from training.ranker.measures import measure
 from training.ranker.neighbours import find_neighbours
 from training.ranker.situations import Facts, Situations, Trends, popularity
 from training.ranker.suppliers import suppliers, worth
@@ -197,7 +196,7 @@ def make_teller(shop: Shop, trained: BehaviourModel, until: float, seen: Bools, 
     return Teller(situations, trained, trained.table(shop.content), words, shop.queries)
 
 
-def shopper_vectors(trained: Trained, table: Float32, log: Log, examples: Examples, chosen: Ints) -> Float32:
+def shopper_vectors(trained: BehaviourModel, table: Float32, log: Log, examples: Examples, chosen: Ints) -> Float32:
     """The vector of each chosen example, in their order: (n, dim)."""
     out = np.empty((len(chosen), table.shape[1]), np.float32)
     place = {int(example): number for number, example in enumerate(chosen)}
@@ -247,15 +246,5 @@ def _judge(heads: Heads, rows: Rows) -> dict[str, float]:
         for column, objective in enumerate(OBJECTIVES)
         for name, value in calibration(probability[:, column] * rows.looked_at, rows.labels[:, column]).items()
     }
-    scores, wanted = probability[:, 0], rows.labels[:, 0] > 0
-    _, starts = np.unique(rows.moment, return_index=True)
-    sizes = np.diff([*starts, len(rows.moment)])
-    table = np.full((len(starts), sizes.max()), np.nan, np.float32)
-    hits = np.zeros(table.shape, bool)
-    line = np.repeat(np.arange(len(starts)), sizes)
-    place = np.arange(len(rows.moment)) - starts[line]
-    table[line, place], hits[line, place] = scores, wanted
-    some = hits.any(axis=1)
-    at, where = np.nonzero(hits[some])
-    metrics["ranker.ndcg_at_10_among_candidates"] = float(measure(table[some], at, where).ndcg.mean())
+    metrics["ranker.ndcg_at_10_among_candidates"] = rows.ndcg(probability[:, 0])
     return metrics
