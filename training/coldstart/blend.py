@@ -16,9 +16,10 @@ from training.ranker.measures import best
 
 _OF_A_STRATEGY, _ANY = 40, 256
 _STEPS = 80
-# Before anything is learned each strategy speaks a little for an item; how far weights may go from there grows with the
-# moments learned from.
-_FIRST, _PENALTY = 0.3, 1.0
+# Before anything is learned known items are taken as often as they are popular, whatever else is said of them, and for
+# an unknown item each strategy speaks a little; how far weights may go from there grows with the moments learned from.
+_POPULAR = NAMES.index("popularity")
+_OF_UNKNOWN, _PENALTY = 0.3, 5.0
 # Instead of minus infinity.
 _NEVER = -1e9
 
@@ -68,7 +69,7 @@ def sample(
 
 def fit_blend(samples: list[Sample]) -> Blend:
     """The most likely weights given a normal prior on those of standardised features, by L-BFGS: few moments leave them
-    near it. Raises ValueError without samples."""
+    near it, and it is that odds are as popularity's, a log share, alone says. Raises ValueError without samples."""
     if not samples:
         raise ValueError("samples: nothing to learn a blend from")
     size = max(len(one.unknown) for one in samples)
@@ -89,7 +90,8 @@ def fit_blend(samples: list[Sample]) -> Blend:
     used = scale > 1e-6
     x = x / torch.where(used, scale, torch.ones(())) * used
     first = torch.zeros(2, 2, len(NAMES))
-    first[:, 0] = _FIRST
+    first[0, 0, _POPULAR] = scale[_POPULAR]
+    first[1, 0] = _OF_UNKNOWN
     weights = first.clone().requires_grad_()
     bias = torch.zeros(2, 2, requires_grad=True)
     solver = torch.optim.LBFGS([weights, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")

@@ -5,26 +5,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.domain.blended import Blended, compared
-from services.domain.strategies import Blend, Strategies
+from services.domain.strategies import Blend
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
-from training.coldstart.blend import fit_blend
 from training.coldstart.segments import Segments
 from training.coldstart.strategies import Tuning, strategies_of
 from training.data.canonical import Dataset
 from training.evaluate.coldstart import (
     EVERYBODY,
     choose_bias,
-    draw_revealed,
     find_tops,
     judge_items,
+    learn_blend,
     mean_of,
-    sample_of,
     share_of,
     souk_scores,
 )
 from training.evaluate.coldstart_baselines import Told
-from training.evaluate.coldstart_moments import Asked, fold_of, items_asked
+from training.evaluate.coldstart_moments import fold_of, items_asked
 from training.evaluate.ranker import split
 from training.evaluate.ranking import Moment, rows_before
 from training.ranker.log import Bools, Log, read_log
@@ -99,7 +97,7 @@ def _fitted(log: Log, moment: Moment, given: Told, seed: int) -> tuple[Blend, fl
     fitting, choosing = (asked.take(np.sort(half)) for half in (order[::2], order[1::2]))
     facts = given.facts
     strategies = strategies_of(asked.known, facts, facts.content, given.segments, asked.until, Tuning())
-    blend = _fit(fitting, strategies, given, seed)
+    blend = learn_blend(given, strategies, fitting, seed)
     tops = find_tops(choosing, souk_scores(given, strategies, choosing, blend))
     _, bias = choose_bias(choosing, tops, float(hidden[log.item[log.liked]].mean()))
     judged = judge_items(choosing, tops, bias)
@@ -110,18 +108,6 @@ def _fitted(log: Log, moment: Moment, given: Told, seed: int) -> tuple[Blend, fl
         "coldstart.blend_cold_share": share_of(judged),
     }
     return blend, bias, metrics
-
-
-def _fit(asked: Asked, strategies: Strategies, given: Told, seed: int) -> Blend:
-    """Of every moment the whole history, and so much of it as is drawn: it serves those of whom little is known."""
-    rng = np.random.default_rng(seed)
-    drawn = draw_revealed(len(asked), rng)
-    samples = [
-        sample_of(given, strategies, asked, number, reveal, rng)
-        for number in range(len(asked))
-        for reveal in dict.fromkeys((None, drawn[number]))
-    ]
-    return fit_blend([one for one in samples if one is not None])
 
 
 def _of_most_liked(log: Log, able: Bools) -> Log:

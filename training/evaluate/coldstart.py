@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from services.domain.strategies import NAMES, Blend, Strategies
 from souk.dataset import read_items
@@ -37,7 +38,7 @@ from training.evaluate.ranker import split
 from training.evaluate.ranking import Moment
 from training.evaluate.runs import Run, Runs
 from training.ranker.examples import session_examples
-from training.ranker.log import Bools, Ints, Log, read_log
+from training.ranker.log import Bools, Floats, Ints, Log, read_log
 from training.ranker.measures import NOTHING, Measured, best, measure
 from training.ranker.situations import Facts
 
@@ -54,6 +55,8 @@ SYSTEMS = (SOUK, *BASELINES)
 TRIALS = len(SOUK_TRIALS)
 REVEALED: dict[str, int | None] = {"0": 0, "1": 1, "3": 3, "5": 5, "10": 10, "full": None}
 """Latest events of a held-out shopper that are shown, by name."""
+SHOWN = (0, 1, 3, 5, None)
+"""Latest events that are shown of each moment a blend is learned from; None for all."""
 DEPTH = 10
 MOST_SHARE = 2.0
 """Unknown items may have so many times their share of events of the first ten places."""
@@ -61,6 +64,8 @@ LEAST_WARM = 0.99
 """What must be left of warm recall@10 at the gentle operating point."""
 SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
 """Of the first ten places, what unknown items may be let have by adding one number to all their scores."""
+# What may be found likeliest for how the chance of a known item fades with its rank.
+_FADES = np.linspace(0, 3, 61)
 _AT_ONCE = 64
 EVERYBODY = 10**9
 
@@ -297,18 +302,15 @@ class Comparison:
         self, part: str, name: str, learn: Asked, asked: Asked, settings: Settings, seed: int, share: float
     ) -> Run:
         """Settings on the validation, where a shopper shows as many events as the seed draws."""
-        rng = np.random.default_rng(seed)
         blend = None
         if name == SOUK:
             strategies = self._strategies(asked, settings)
-            drawn = zip(range(len(learn)), _reveal(part, len(learn), rng), strict=True)
-            samples = [sample_of(self.given, strategies, learn, number, reveal, rng) for number, reveal in drawn]
-            blend = fit_blend([one for one in samples if one is not None])
+            blend = learn_blend(self.given, strategies, learn, seed)
             scores = souk_scores(self.given, strategies, asked, blend)
         else:
             scores = BASELINES[name][1](asked, self.given, settings, seed)
         if part == "shoppers":
-            reveal = _reveal(part, len(asked), np.random.default_rng(seed))
+            reveal = draw_revealed(len(asked), np.random.default_rng(seed))
             return Trial(float(judge_shoppers(asked, scores, reveal).ndcg.mean()), 0.0, 0.0, blend).run()
         tops = find_tops(asked, scores)
         value, bias = choose_bias(asked, tops, share)
@@ -343,11 +345,6 @@ def moments_before(log: Log, validation: Moment, seed: int) -> Moment:
     return replace(validation, examples=examples.take(np.flatnonzero(validation.seen[examples.end])))
 
 
-def _reveal(part: str, n: int, rng: np.random.Generator) -> list[int | None]:
-    """How many of the latest events of each of n histories are shown: as the test shows them, drawn."""
-    return [None] * n if part == "items" else draw_revealed(n, rng)
-
-
 def draw_revealed(n: int, rng: np.random.Generator) -> list[int | None]:
     """Of each of n histories how many of the latest events are shown."""
     numbers = list(REVEALED.values())
@@ -362,6 +359,16 @@ def souk_scores(given: Told, strategies: Strategies, asked: Asked, blend: Blend)
         return blend.scores(features, strategies.unknown, rows.stop - rows.start)
 
     return scores
+
+
+def learn_blend(given: Told, strategies: Strategies, asked: Asked, seed: int) -> Blend:
+    """Learned from every moment once with each of SHOWN: so many weigh on what is said of those of whom little is known
+    as of those of whom much is."""
+    rng = np.random.default_rng(seed)
+    samples = [
+        sample_of(given, strategies, asked, number, reveal, rng) for reveal in SHOWN for number in range(len(asked))
+    ]
+    return fit_blend([one for one in samples if one is not None])
 
 
 def sample_of(
@@ -399,16 +406,22 @@ def find_tops(asked: Asked, scores: Scores) -> Tops:
 
 def biases(asked: Asked, tops: Tops, shares: Sequence[float]) -> list[float]:
     """What must be added to unknown items' scores for each share of the first ten; none are shown for a share of 0."""
-    # The k-th unknown item is among the first ten where it is ahead of the known one that is the k-th from the end.
-    with np.errstate(invalid="ignore"):
-        needed = tops.scores[:, DEPTH - 1 :: -1].astype(np.float64) - tops.scores[:, DEPTH:]
-    needed[tops.items[:, DEPTH:] == NOTHING] = np.inf
+    needed = _needed(tops)
     order = np.argsort(needed, axis=None)
     reached = np.cumsum(np.repeat(asked.counts, DEPTH)[order])
     places = np.searchsorted(reached / reached[-1], shares)
     # Just above, so that the last of them is ahead and not level.
     ahead = [float(needed.flat[order[min(place, len(order) - 1)]]) for place in places]
     return [one + 1e-6 * max(abs(one), 1.0) if share else -math.inf for one, share in zip(ahead, shares, strict=True)]
+
+
+def _needed(tops: Tops) -> Floats:
+    """What must be added to the k-th unknown item for it to be as good as the known one that is the k-th from the end,
+    whose place among the first ten it takes: (m, 10), growing with k."""
+    with np.errstate(invalid="ignore"):
+        needed = tops.scores[:, DEPTH - 1 :: -1].astype(np.float64) - tops.scores[:, DEPTH:]
+    needed[tops.items[:, DEPTH:] == NOTHING] = np.inf
+    return needed
 
 
 def judge_items(asked: Asked, tops: Tops, bias: float) -> dict[str, Measured]:
@@ -484,15 +497,31 @@ def choose_bias(asked: Asked, tops: Tops, share: float) -> tuple[float, float]:
 
 
 def choose_gentle_bias(asked: Asked, tops: Tops) -> float:
-    """The bias of the highest cold recall@10 that leaves 99% of the warm recall@10 there is when no unknown item is
-    shown; that of showing none, minus infinity, where every other takes more. Of equals the smallest."""
-    least = LEAST_WARM * mean_of(judge_items(asked, tops, -math.inf), "warm")
-    found = []
-    for bias in biases(asked, tops, SHARES):
-        judged = judge_items(asked, tops, bias)
-        if mean_of(judged, "warm") >= least:
-            found.append((mean_of(judged, "cold"), bias))
-    return max(found, key=lambda one: one[0])[1]
+    """The largest bias at which unknown items are expected to take 1% of warm recall@10; minus infinity, with which
+    none is shown, where the first would take more.
+
+    What is taken is not counted but expected, as few hits are lost at 1%: where what is wanted is among the ten best
+    known items, it is the r-th of them with a chance of r ** -fade over the sum, of the likeliest fade (Zipf's law).
+    """
+    warm = np.flatnonzero([bool((~asked.unknown[one]).any()) for one in asked.wanted])
+    hits = np.zeros(DEPTH)
+    for number in warm.tolist():
+        wanted = asked.wanted[number][~asked.unknown[asked.wanted[number]]]
+        hits += np.isin(tops.items[number, :DEPTH], wanted) / len(wanted)
+    fading = np.log(np.arange(1, DEPTH + 1)) * -_FADES[:, None]
+    fading -= special.logsumexp(fading, axis=1, keepdims=True)
+    chances = np.exp(fading[(fading @ hits).argmax()])
+    needed = _needed(tops)[warm]
+    # The others never come, or take the place of nothing.
+    some = np.isfinite(needed)
+    order = np.argsort(needed[some], kind="stable")
+    lost = np.cumsum(np.broadcast_to(chances[::-1], needed.shape)[some][order])
+    reached = int(np.searchsorted(lost, (1 - LEAST_WARM) * len(warm), side="right"))
+    if reached == len(order):
+        return float(needed[some].max(initial=0)) + 1
+    bias = float(needed[some][order[reached]])
+    # Just below what the next one needs.
+    return bias - 1e-6 * max(abs(bias), 1.0) if reached else -math.inf
 
 
 def mean_of(judged: dict[str, Measured], part: str) -> float:

@@ -35,7 +35,7 @@ def write_report(out: Path, results: Results) -> None:
 def to_json(results: Results) -> dict[str, Any]:
     """All numbers, means over the seeds; `strategies` are Souk's, each by itself. `warm_loss` is the share of warm
     recall@10 that Souk loses by showing unknown items, `warm_loss_points` the difference itself, `warm_loss_test` its
-    interval. What begins with `gentle_` is of the bias that took at most 1% of warm recall on the validation."""
+    interval. What begins with `gentle_` is of the bias that was expected to take 1% of warm recall."""
     items: dict[str, Any] = {}
     for name in SYSTEMS:
         seeds = [_items_of(one) for one in results.items[name]]

@@ -33,7 +33,7 @@ def moments(events: int, n: int, rng: np.random.Generator) -> list[Sample]:
 
 def test_it_learns_whom_to_trust() -> None:
     rng = np.random.default_rng(0)
-    blend = fit_blend([*moments(0, 200, rng), *moments(20, 400, rng)])
+    blend = fit_blend([*moments(0, 800, rng), *moments(20, 800, rng)])
     right = {0: 0, 20: 0}
     unknown = np.arange(20) >= 15
     shown = 0

@@ -125,7 +125,7 @@ def test_it_goes_on_after_a_kill_and_leaves_a_report(tmp_path: Path) -> None:
     souk = items["souk"]
     assert souk["harmonic"] == pytest.approx(harmonic(souk["recall@10_cold"], souk["recall@10_warm"]))
     assert items["warm_loss"] == pytest.approx(1 - souk["recall@10_warm"] / souk["recall@10_warm_alone"])
-    assert souk["gentle_recall@10_cold"] <= souk["recall@10_cold"]
+    assert souk["gentle_warm_loss"] <= 0.03
     assert items["warm_loss_test"]["mean"] == pytest.approx(items["warm_loss_points"])
     # What content tells and what the walk tells are found; popularity knows neither.
     assert souk["recall@10_cold"] > 0.3
@@ -153,16 +153,21 @@ def test_it_goes_on_after_a_kill_and_leaves_a_report(tmp_path: Path) -> None:
     assert all(name in page for name in SYSTEMS)
 
 
-def test_the_bias_lets_unknown_items_in_and_is_bounded() -> None:
-    # 15 known and 15 unknown items; unknown ones score a little less, and half of what is wanted is unknown.
-    log = shop()[0]
-    n = 30
-    asked = Asked(
-        log, log, 0.0, np.ones(n, bool), np.arange(n) >= 15, False,
-        np.zeros(4, np.int64), np.zeros(4, np.int64), np.zeros(4, np.int64),
-        [np.array([one]) for one in (0, 15, 0, 15)],
-        np.ones(4),
+def of_thirty(wanted: list[int]) -> Asked:
+    """Moments that want one of 15 known and 15 unknown items each."""
+    log, m = shop()[0], len(wanted)
+    nothing = np.zeros(m, np.int64)
+    return Asked(
+        log, log, 0.0, np.ones(30, bool), np.arange(30) >= 15, False,
+        nothing, nothing, nothing,
+        [np.array([one]) for one in wanted],
+        np.ones(m),
     )  # fmt: skip
+
+
+def test_the_bias_lets_unknown_items_in_and_is_bounded() -> None:
+    # Unknown items score a little less, and half of what is wanted is unknown.
+    asked = of_thirty([0, 15, 0, 15])
     items = np.tile(np.concatenate([np.arange(10), 15 + np.arange(10)]), (4, 1))
     scores = np.tile(np.concatenate([5 - 0.1 * np.arange(10), 3 - 0.1 * np.arange(10)]), (4, 1)).astype(np.float32)
     tops = Tops(items, scores)
@@ -178,14 +183,38 @@ def test_the_bias_lets_unknown_items_in_and_is_bounded() -> None:
     value, bias = choose_bias(asked, tops, 0.5)
     assert value == 1
     assert judge_items(asked, tops, bias)["all"].values["unknown"].mean() == pytest.approx(0.1)
-    # With the first unknown item the tenth known one goes, whom nobody wants; with the tenth the first one does.
-    gentle = choose_gentle_bias(asked, tops)
-    assert mean_of(judge_items(asked, tops, gentle), "warm") == 1
-    assert mean_of(judge_items(asked, tops, gentle), "cold") == 1
-    wanted_last = replace(asked, wanted=[np.array([one]) for one in (9, 15, 9, 15)])
-    assert choose_gentle_bias(wanted_last, tops) == -math.inf
+    # What is wanted stands first among the known: half of the places cost next to nothing. Where it stands last the
+    # first place costs a tenth.
+    gentle = judge_items(asked, tops, choose_gentle_bias(asked, tops))
+    assert mean_of(gentle, "warm") == mean_of(gentle, "cold") == 1
+    assert gentle["all"].values["unknown"].mean() == pytest.approx(0.5)
+    assert choose_gentle_bias(of_thirty([9, 15, 9, 15]), tops) == -math.inf
+    # Nothing unknown is there to take a place, or nothing known is wanted.
+    assert (
+        judge_items(asked, replace(tops, items=np.where(items < 15, items, -1)), 9.0)["all"].values["unknown"].max()
+        == 0
+    )
+    assert math.isfinite(choose_gentle_bias(asked, replace(tops, items=np.where(items < 15, items, -1))))
+    assert math.isfinite(choose_gentle_bias(of_thirty([15, 15, 15, 15]), tops))
     # No more than twice a share of nothing: the least there is.
     assert choose_bias(asked, tops, 0.0)[1] == biases(asked, tops, SHARES[1:2])[0]
+
+
+def test_the_gentle_bias_takes_a_hundredth_and_does_not_hang_on_luck() -> None:
+    rng = np.random.default_rng(0)
+    chance = 1 / np.arange(1, 11)
+
+    def moments(m: int) -> tuple[Asked, Tops]:
+        wanted = rng.choice(10, m, p=chance / chance.sum())
+        scores = -np.sort(-rng.gumbel(size=(m, 20)).reshape(m, 2, 10), axis=2).reshape(m, 20).astype(np.float32)
+        items = np.tile(np.concatenate([np.arange(10), 15 + np.arange(10)]), (m, 1))
+        return of_thirty(wanted.tolist()), Tops(items, scores)
+
+    many = moments(2000)
+    # So few find no hit to lose at 1%.
+    lost = [1 - mean_of(judge_items(*many, choose_gentle_bias(*moments(80))), "warm") for _ in range(20)]
+    assert 0.007 < np.mean(lost) < 0.013
+    assert np.std(lost) < 0.005
 
 
 def test_refused_by_name(tmp_path: Path) -> None:
