@@ -38,6 +38,9 @@ def synthesize(
         float,
         typer.Option(help="How alike classes of unlike size count: 0 as they are, .999 nearly (Cui et al. 2019)."),
     ] = 0.0,
+    focal: Annotated[
+        float, typer.Option(help="How little what is known well counts: 0 as all else, 2 the usual (Lin et al. 2017).")
+    ] = 0.0,
     model: Annotated[
         Path | None, typer.Option(help="Directory of an encoder: likeness to the classes' descriptions votes, too.")
     ] = None,
@@ -52,6 +55,7 @@ def synthesize(
     import numpy as np
 
     from training.labels.ask import ask as next_rows
+    from training.labels.calibration import calibrate, tempered
     from training.labels.measure import agreement, over_seeds, protocol
     from training.labels.student import vectoriser
     from training.labels.synthesis import synthesise
@@ -64,6 +68,8 @@ def synthesize(
         declared = read_task(task)
         if not 0 <= balance < 1:
             raise ValueError(f"--balance: must be from 0 to below 1, not {balance:g}")
+        if not 0 <= focal <= 5:
+            raise ValueError(f"--focal: must be from 0 to 5, not {focal:g}")
         if out is not None and out.exists():
             raise FileExistsError(f"{out}: exists already; name a new directory with --out")
         texts = read_texts(data, declared)
@@ -80,7 +86,7 @@ def synthesize(
                 some = texts.take(_drawn(np.flatnonzero(texts.label != UNLABELLED), rows, seed))
                 made = vectoriser(declared.language)
                 features = made.fit_transform(some.text)
-                progress.update(bar, description="measuring", total=(4 if balance else 3) * seeds)
+                progress.update(bar, description="measuring", total=(4 if balance or focal else 3) * seeds)
                 votes, alone = reads(some.text)
                 runs.append(
                     protocol(
@@ -90,6 +96,7 @@ def synthesize(
                         classes,
                         declared.shares,
                         balance,
+                        focal,
                         alone,
                         seed,
                         lambda: progress.advance(bar),
@@ -105,14 +112,17 @@ def synthesize(
             persons = np.array([answers[int(row)] for row in learned.row[: len(asked)]], np.int64)
             progress.update(bar, description="labelling")
             if answers:
-                blind = synthesise(features, votes, classes, declared.shares, balance=balance)
-                said = blind.student.soft(features[: len(asked)]).argmax(axis=1)
-                result["gold"] = asdict(agreement(said, persons))
+                blind = synthesise(features, votes, classes, declared.shares, balance=balance, focal=focal)
+                said = blind.student.soft(features[: len(asked)])
+                result["gold"] = asdict(agreement(said.argmax(axis=1), persons))
+                result["calibration"] = asdict(calibrate(said, persons))
             given = dict(enumerate(persons.tolist()))
-            final = synthesise(features, votes, classes, declared.shares, given, balance)
+            final = synthesise(features, votes, classes, declared.shares, given, balance, focal)
         if out is not None:
             (votes, _), features = reads(texts.text), made.transform(texts.text)
             soft = final.student.soft(features)
+            if answers:
+                soft = tempered(soft, result["calibration"]["temperature"])
             with new_directory(out) as draft:
                 written = _labels(declared, texts, soft, answers, votes)
                 _write(draft / "labels.csv", ("row", declared.label, "confidence", "source", "functions"), written)
@@ -129,6 +139,7 @@ def synthesize(
                     "data_sha256": texts.file_sha256,
                     "gold_labels": len(answers),
                     "balance": balance,
+                    "focal": focal,
                     "learned_on": len(learned),
                     "functions": believed,
                     **result,
@@ -140,8 +151,8 @@ def synthesize(
     if measured:
         table = Table("", "accuracy", "macro-F1", "ECE", "F1 head", "F1 tail", box=None)
         keys = ("accuracy", "macro_f1", "ece", "head_f1", "tail_f1")
-        first = [*(["described"] if model else []), *(["unbalanced"] if balance else [])]
-        for name in [*first, "zero_gold", "gold_32", "full"]:
+        first = [*(["described"] if model else []), *(["unbalanced"] if balance or focal else [])]
+        for name in [*first, "zero_gold", "gold_32", "written", "calibrated", "full"]:
             one = result[name]
             table.add_row(name, *(f"{one[key]:.3f} ± {one[f'{key}_sd']:.3f}" for key in keys))
         console.print(table)
@@ -149,9 +160,17 @@ def synthesize(
         one = result["gold"]
         told = ", ".join(f"{key} {one[key]:.3f}" for key in ("precision", "recall", "f1", "kappa"))
         console.print(f"against {one['texts']} answers, not having seen them: {told}", highlight=False)
+        one = result["calibration"]
+        console.print(
+            f"temperature {one['temperature']:.2f}; ECE of answers it was not fitted to {one['ece_before']:.3f} ->"
+            f" {one['ece_after']:.3f}, loss {one['loss_before']:.3f} -> {one['loss_after']:.3f} nats",
+            soft_wrap=True,
+            highlight=False,
+        )
     again = f"python -m training synthesize --data {data} --task {task}" + (
         f" --balance {balance:g}" if balance else ""
     )
+    again += f" --focal {focal:g}" if focal else ""
     if out is None:
         console.print(f"next: {again} --out NEW_LABELS", soft_wrap=True, highlight=False)
         return

@@ -36,6 +36,7 @@ def synthesise(
     shares: Floats | None = None,
     gold: Mapping[int, int] | None = None,
     balance: float = 0.0,
+    focal: float = 0.0,
 ) -> Synthesis:
     """Learns from texts without labels: features (texts, features), `votes` of the same texts.
 
@@ -43,7 +44,7 @@ def synthesise(
     beside the seeds (weak supervision); both together teach the next student on all texts, which teaches the next
     (self-training, Scudder 1965). Where `shares` (classes,) of the classes are believed, every teacher is moved until
     its mean is that, without which such a loop runs into the larger class. `gold`: labels of a person, row to class.
-    `balance`: see student.balanced.
+    `balance`: see student.balanced; `focal`: see fit_student.
     Raises TooLittle.
     """
     gold = gold or {}
@@ -62,7 +63,8 @@ def synthesise(
     def taught(scores: Floats, rows: Ints) -> Student:
         soft = softmax(scores)
         soft[list(gold)] = np.eye(classes)[list(gold.values())]
-        student = fit_student(features[rows], soft[rows], weights[rows] * balanced(soft[rows], balance))
+        even = weights[rows] * balanced(soft[rows], balance)
+        student = fit_student(features[rows], soft[rows], even, focal=focal)
         return student if shares is None else _moved(student, offset(student.scores(features), shares))
 
     known = heard.copy()

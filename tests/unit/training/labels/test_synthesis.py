@@ -114,6 +114,17 @@ def test_ece_is_the_gap_between_being_sure_and_being_right() -> None:
     assert found.ece == pytest.approx(0.3)
 
 
+def test_a_focal_student_attends_to_what_is_hard() -> None:
+    # Of texts that say "plain" one in ten is of class 1; all that say "sure" are of class 0.
+    texts = ["plain"] * 100 + ["sure"] * 900
+    labels = np.array([1] * 10 + [0] * 990)
+    features = vectoriser("en").fit_transform(texts)
+    usual, focal = (fit_student(features, np.eye(2)[labels], focal=g).soft(features) for g in (0.0, 2.0))
+    assert usual[0, 1] == pytest.approx(0.1, abs=0.03)
+    assert focal[0, 1] > usual[0, 1] + 0.03
+    assert focal[-1, 1] > usual[-1, 1]
+
+
 def test_kappa_is_nothing_for_agreement_by_chance() -> None:
     labels = np.array([0, 0, 1, 1])
     assert agreement(np.array([0, 1, 0, 1]), labels).kappa == pytest.approx(0)

@@ -97,7 +97,11 @@ def test_labels_are_written_with_where_they_are_from_and_answers_taken(task: Pat
     answers = table(tmp_path / "a.csv", ["row", "mood"], [[str(row), str(1 - truth[row - 1])] for row in asked])
     second = run(app, [*command, "--gold", str(answers), "--out", str(tmp_path / "second"), "--json"])
     assert second.exit_code == 0, second.output
-    assert json.loads(second.stdout)["gold"]["texts"] == 5
+    told = json.loads(second.stdout)
+    assert told["gold"]["texts"] == told["calibration"]["answers"] == 5
+    card = json.loads((tmp_path / "second" / "card.json").read_text())
+    assert card["calibration"] == told["calibration"]
+    assert 0.5 < card["calibration"]["temperature"] < 2
     with (tmp_path / "second" / "labels.csv").open() as file:
         gold = [int(row["row"]) for row in csv.DictReader(file) if row["source"] == "gold"]
     assert sorted(gold) == sorted(asked)
@@ -112,6 +116,11 @@ def test_measures_of_a_labelled_file_are_json(task: Path, tmp_path: Path) -> Non
     found = json.loads(told.stdout)
     assert {"accuracy", "macro_f1", "ece"} <= found["zero_gold"].keys()
     assert min(found[one]["accuracy"] for one in ("zero_gold", "gold_32", "full")) > 0.9
+    # A temperature changes how sure a label is, not which.
+    assert found["calibrated"]["accuracy"] == found["written"]["accuracy"]
+    refused = CliRunner().invoke(app, ["synthesize", "--data", str(data), "--task", str(task), "--focal", "9"])
+    assert refused.exit_code
+    assert "--focal: must be from 0 to 5, not 9" in refused.output
 
     out = tmp_path / "suspects.csv"
     checked = CliRunner().invoke(
