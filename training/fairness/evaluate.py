@@ -179,7 +179,10 @@ def evaluate_fairness(
             asked.append(Asked.of(at, *_candidates(kept / f"{name}.npz", scored, log, at)))
             advanced(len(tested) * 2 + len(asked), 2 * seeds)
         groups = [shopper_groups(Segments.read(dataset, log), log, at) for at in (validation, test)]
-        tested.append(judge_seed(seed, asked[0], asked[1], groups[0], groups[1], by, facets(ordered, log, test)))
+        chances = _chances(asked[0], asked[1])
+        tested.append(
+            judge_seed(seed, asked[0], asked[1], chances, groups[0], groups[1], by, facets(ordered, log, test))
+        )
     shutil.rmtree(runs, ignore_errors=True)
     return facts, tested
 
@@ -188,21 +191,28 @@ def judge_seed(
     seed: int,
     validation: Asked,
     test: Asked,
+    chances: tuple[Floats, Floats],
     groups: Mapping[str, Bools],
     test_groups: Mapping[str, Bools],
     by: Facet,
     others: list[Facet],
+    passes: int = 1,
 ) -> Tested:
-    """Chooses strengths on the validation, tests once. Groups of shoppers that are in both are judged."""
+    """Chooses strengths on the validation, tests once. Groups of shoppers that are in both are judged.
+
+    `chances` of the candidates of both, made without what the test wants; `passes` as for shared_out.
+    """
     names = [name for name in test_groups if name in groups]
-    chance = cross_fitted(validation.scores, validation.met, validation.wanted)
+    chance, test_chance = chances
     count = len(by.names)
     plain = as_ranked(chance)
     unit = float(np.take_along_axis(chance, plain, axis=1).mean())
     before, unequal = validation.ndcg(plain), _gini(validation, plain, by)
     tried = []
     for strength in STRENGTHS:
-        lists = shared_out(chance, by.group[validation.items], count, strength * unit, turns(validation.at, seed))
+        lists = shared_out(
+            chance, by.group[validation.items], count, strength * unit, turns(validation.at, seed), passes
+        )
         after = validation.ndcg(lists)
         change = {name: float(after[those].mean() / before[those].mean() - 1) for name, those in groups.items()}
         tried.append(
@@ -214,12 +224,11 @@ def judge_seed(
         SHARED: min(allowed, key=lambda one: one.gini).strength if allowed else None,
         TO_GOAL: min(far, key=lambda one: one.strength).strength if far else None,
     }
-    chance = fitted(validation.scores, validation.met, validation.wanted, test.scores, test.met)
     supplier = by.group[test.items]
-    lists_of = {AS_RANKED: as_ranked(chance), LIMITED: limited(chance, supplier, _MOST)}
+    lists_of = {AS_RANKED: as_ranked(test_chance), LIMITED: limited(test_chance, supplier, _MOST)}
     for name, found in chosen.items():
         if found is not None:
-            lists_of[name] = shared_out(chance, supplier, count, found * unit, turns(test.at, seed))
+            lists_of[name] = shared_out(test_chance, supplier, count, found * unit, turns(test.at, seed), passes)
     plain = lists_of[AS_RANKED]
     systems = {name: _judged(test, lists, plain, by, others, test_groups, names) for name, lists in lists_of.items()}
     shares = {
@@ -237,6 +246,12 @@ def judge_seed(
         for one in others
     }
     return Tested(seed, tried, chosen, systems, {name: int(test_groups[name].sum()) for name in names}, shares)
+
+
+def _chances(validation: Asked, test: Asked) -> tuple[Floats, Floats]:
+    """Chances of the candidates of both, told by what the validation wants."""
+    told = validation.scores, validation.met, validation.wanted
+    return cross_fitted(*told), fitted(*told, test.scores, test.met)
 
 
 def turns(at: Moment, seed: int) -> list[int]:

@@ -5,7 +5,7 @@ list is made of the columns of its candidates: (n, DEPTH). What stands at rank r
 (Singh and Joachims 2018), which is what NDCG gives for finding it there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,7 +35,9 @@ def _limited(order: Ints, supplier: Ints, most: int) -> Ints:
     return order[np.argsort(before >= most, kind="stable")[:DEPTH]]
 
 
-def shared_out(chance: Floats, supplier: Ints, suppliers: int, strength: float, turns: Iterable[int]) -> Ints:
+def shared_out(
+    chance: Floats, supplier: Ints, suppliers: int, strength: float, turns: Sequence[int], passes: int = 1
+) -> Ints:
     """Lists made one after another, in the order of `turns`, each of the DEPTH of largest
 
         chance - strength x (share of suppliers that were exposed less so far)
@@ -45,13 +47,20 @@ def shared_out(chance: Floats, supplier: Ints, suppliers: int, strength: float, 
     exposure) with the exposure of a supplier, so that each list pays for inequality by what it adds to it. Chances are
     probabilities and no shares of the best, so that places move where little is lost: in the lists of shoppers of whom
     nothing is known well. Equals in exposure pay the middle of their ranks. `strength` is in units of the chance.
+
+    More than one of `passes` is for lists that are made together, before any is shown: from the second on each is made
+    anew with all others as they are, so that the first ones, too, know who is exposed much (coordinate ascent on the
+    chances less strength x Gini coefficient).
     """
     exposure = np.zeros(suppliers)
     made = np.empty((len(chance), DEPTH), np.int64)
-    for turn in turns:
-        line = supplier[turn]
-        made[turn] = np.argsort(strength * _exposed_less(exposure)[line] - chance[turn], kind="stable")[:DEPTH]
-        np.add.at(exposure, line[made[turn]], GAINS)
+    for number in range(passes):
+        for turn in turns:
+            line = supplier[turn]
+            if number:
+                np.subtract.at(exposure, line[made[turn]], GAINS)
+            made[turn] = np.argsort(strength * _exposed_less(exposure)[line] - chance[turn], kind="stable")[:DEPTH]
+            np.add.at(exposure, line[made[turn]], GAINS)
     return made
 
 

@@ -52,6 +52,17 @@ def test_with_strength_exposure_is_more_equal_and_moves_where_little_is_lost() -
     assert (np.take_along_axis(supplier, shared, 1)[~dear] == 1).mean() > 0.9
 
 
+def test_in_a_second_pass_the_first_list_knows_who_is_exposed_much() -> None:
+    supplier = np.tile(np.repeat([0, 1], 20), (30, 1))
+    chance = 0.1 + (supplier == 0) * 0.5
+    # The first shopper of all cares little.
+    chance[0] = 0.1 + (supplier[0] == 0) * 0.01
+    once, twice = (shared_out(chance, supplier, 2, 0.1, range(30), passes) for passes in (1, 2))
+    assert supplier[0, once[0]].mean() < 1
+    assert supplier[0, twice[0]].tolist() == [1] * 10
+    assert (twice[1:] == once[1:]).all()
+
+
 def test_a_limit_holds_as_long_as_others_are_left() -> None:
     chance = np.linspace(1, 0.1, 12)[None]
     supplier = np.array([[0] * 6 + [1, 2, 3, 4, 5, 6]])
