@@ -42,7 +42,15 @@ def synthesize(
         float, typer.Option(help="How little what is known well counts: 0 as all else, 2 the usual (Lin et al. 2017).")
     ] = 0.0,
     model: Annotated[
-        Path | None, typer.Option(help="Directory of an encoder: likeness to the classes' descriptions votes, too.")
+        Path | None,
+        typer.Option(
+            help="Directory of an encoder: likeness to the classes' descriptions votes, too, and what fills the task's "
+            "prompt, where `encoder pretrain` has kept the head for it."
+        ),
+    ] = None,
+    generator: Annotated[
+        Path | None,
+        typer.Option(help="Directory of a causal language model: what it goes on with after the prompt votes, too."),
     ] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
@@ -76,7 +84,7 @@ def synthesize(
         answers = {} if gold is None else read_gold(gold, declared)
         if strange := sorted(answers.keys() - set(texts.row.tolist())):
             raise TaskError(f"{gold}, row: {strange[0]} is no row of {data} that has a text")
-        reads = _reader(declared, model)
+        reads = _reader(declared, model, generator)
         classes, labelled = len(declared.classes), int((texts.label != UNLABELLED).sum())
         bar = progress.add_task("seed words, features", total=None)
         measured = labelled >= _MEASURED
@@ -151,7 +159,7 @@ def synthesize(
     if measured:
         table = Table("", "accuracy", "macro-F1", "ECE", "F1 head", "F1 tail", box=None)
         keys = ("accuracy", "macro_f1", "ece", "head_f1", "tail_f1")
-        first = [*(["described"] if model else []), *(["unbalanced"] if balance or focal else [])]
+        first = [*alone, *(["unbalanced"] if balance or focal else [])]
         for name in [*first, "zero_gold", "gold_32", "written", "calibrated", "full"]:
             one = result[name]
             table.add_row(name, *(f"{one[key]:.3f} ± {one[f'{key}_sd']:.3f}" for key in keys))
@@ -167,10 +175,18 @@ def synthesize(
             soft_wrap=True,
             highlight=False,
         )
-    again = f"python -m training synthesize --data {data} --task {task}" + (
-        f" --balance {balance:g}" if balance else ""
+    given_too = {
+        "--balance": f"{balance:g}" if balance else None,
+        "--focal": f"{focal:g}" if focal else None,
+        "--model": model,
+        "--generator": generator,
+    }
+    again = " ".join(
+        [
+            f"python -m training synthesize --data {data} --task {task}",
+            *(f"{option} {value}" for option, value in given_too.items() if value is not None),
+        ]
     )
-    again += f" --focal {focal:g}" if focal else ""
     if out is None:
         console.print(f"next: {again} --out NEW_LABELS", soft_wrap=True, highlight=False)
         return
@@ -179,22 +195,39 @@ def synthesize(
     console.print(f"next: {step}", soft_wrap=True, highlight=False)
 
 
-def _reader(declared: "Task", model: Path | None) -> Callable[[Sequence[str]], "tuple[Votes, dict[str, Floats]]"]:
+def _reader(
+    declared: "Task", model: Path | None, generator: Path | None
+) -> Callable[[Sequence[str]], "tuple[Votes, dict[str, Floats]]"]:
     """What says of texts what the functions vote, and the probabilities by name of methods that stand alone, too."""
     from training.labels.functions import vote
+    from training.labels.voters import with_surest
 
-    if model is None:
-        return lambda texts: (vote(declared, texts), {})
+    ways: dict[str, Callable[[Sequence[str]], Floats]] = {}
     # Torch takes seconds, and most never need it.
-    from training.encoder.model import encode, load
-    from training.labels.described import descriptions, nearness, with_nearness
+    if model is not None:
+        from training.encoder.model import encode, load
+        from training.encoder.words import load_words
+        from training.labels.described import descriptions, nearness
+        from training.labels.prompted import prompted, verbalisers
 
-    encoder = load(model)
-    described = encode(encoder, descriptions(declared))
+        encoder = load(model)
+        described = encode(encoder, descriptions(declared))
+        ways["described"] = lambda texts: nearness(encode(encoder, texts), described, declared.shares)
+        if declared.prompt and (words := load_words(model, encoder)) is not None:
+            # Refused before anything long begins.
+            verbalisers(declared, encoder.tokenizer)
+            ways["prompted"] = lambda texts: prompted(encoder, words, declared, texts)
+    if generator is not None:
+        from training.labels.generator import generated, load_generator
+
+        writer = load_generator(generator)
+        ways["generated"] = lambda texts: generated(writer, declared, texts)
 
     def read(texts: Sequence[str]) -> "tuple[Votes, dict[str, Floats]]":
-        soft = nearness(encode(encoder, texts), described, declared.shares)
-        return with_nearness(vote(declared, texts), soft, declared.names), {"described": soft}
+        votes, alone = vote(declared, texts), {name: way(texts) for name, way in ways.items()}
+        for name, soft in alone.items():
+            votes = with_surest(votes, soft, [f"{name} {one}" for one in declared.names])
+        return votes, alone
 
     return read
 

@@ -19,15 +19,24 @@ _STATES = ("", " negated", " before a contrast")
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """Which function fired on which text: `fired` (texts, functions), bool, sparse; `says` (functions,): its class."""
+    """Which function fired on which text: `fired` (texts, functions), bool, sparse; `says` (functions,): its class.
+
+    The last `models` functions are what models say (see voters.py), the others are of seed words.
+    """
 
     fired: sparse.csr_matrix
     says: Ints
     names: tuple[str, ...]
+    models: int = 0
 
     def take(self, rows: Ints) -> "Votes":
         """Some of the texts, in that order."""
-        return Votes(self.fired[rows], self.says, self.names)
+        return Votes(self.fired[rows], self.says, self.names, self.models)
+
+    def words(self) -> "Votes":
+        """What the seed words alone say."""
+        count = len(self.says) - self.models
+        return Votes(self.fired[:, :count], self.says[:count], self.names[:count])
 
 
 def vote(task: Task, texts: Sequence[str]) -> Votes:

@@ -37,7 +37,21 @@ def fit_label_model(votes: Votes, classes: int, shares: Floats | None) -> LabelM
 
     With every function silent as it likes, the classes' shares cannot be told from the votes: they are matched to
     `shares` (classes,) in every round, and count as equal before the votes where nothing is believed of them.
+    What models say is believed as far as it agrees with the seed words where these speak: models that err alike would
+    else outvote them, and where no seed word speaks they would be judged by themselves.
     """
+    words = votes.words()
+    model = _fit_words(words, classes, shares)
+    if not votes.models:
+        return model
+    heard = np.flatnonzero(np.asarray(words.fired.sum(axis=1)).ravel())
+    said, says = votes.fired[heard][:, len(words.says) :], votes.says[len(words.says) :]
+    right = np.asarray(said.T @ model.soft(words.take(heard)))[np.arange(votes.models), says]
+    found = (right + AS_IF * BELIEVED) / (np.asarray(said.sum(axis=0)).ravel() + AS_IF)
+    return LabelModel(np.concatenate([model.accuracy, np.clip(found, 1 / classes, _MOST)]), model.prior)
+
+
+def _fit_words(votes: Votes, classes: int, shares: Floats | None) -> LabelModel:
     model = LabelModel(np.full(len(votes.says), BELIEVED), np.full(classes, 1 / classes))
     fires = np.asarray(votes.fired.sum(axis=0)).ravel()
     heard = votes.take(np.flatnonzero(np.asarray(votes.fired.sum(axis=1)).ravel()))

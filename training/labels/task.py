@@ -20,6 +20,8 @@ SHIPPED = Path(__file__).parent / "shipped"
 MAX_WORDS = 20
 MAX_CHARACTERS = 20_000
 UNLABELLED = -1
+# Where a prompt has the text, and where the word that speaks for a class.
+TEXT, MASK = "{text}", "[MASK]"
 
 
 class TaskError(ValueError):
@@ -37,6 +39,8 @@ class LabelClass:
     share: float | None = None
     """Of the texts, as the shop believes; all classes have one or none has."""
     description: str = ""
+    verbalisers: tuple[str, ...] = ()
+    """What may stand in the prompt's gap; none: the seed words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Task:
     classes: tuple[LabelClass, ...]
     negations: tuple[str, ...] = ()
     contrasts: tuple[str, ...] = ()
+    prompt: str = ""
+    """With {text} and [MASK], once each; empty where language models are not asked."""
 
     @property
     def names(self) -> list[str]:
@@ -98,7 +104,7 @@ def read_task(name: str) -> Task:
 
 
 def _task(name: str, table: dict[str, Any]) -> Task:
-    known = {"language", "text", "label", "classes", "negations", "contrasts"}
+    known = {"language", "text", "label", "classes", "negations", "contrasts", "prompt"}
     if unknown := sorted(table.keys() - known):
         raise TaskError(f"{', '.join(unknown)}: unknown; a task has {', '.join(sorted(known))}")
     language = table.get("language", "en")
@@ -122,11 +128,14 @@ def _task(name: str, table: dict[str, Any]) -> Task:
     if len({one.share is None for one in classes}) > 1:
         raise TaskError("classes, share: all classes have one, or none has")
     negations, contrasts = (_strings(key, table.get(key, [])) for key in ("negations", "contrasts"))
-    return Task(name, language, text, table["label"], classes, negations, contrasts)
+    prompt = table.get("prompt", "")
+    if not isinstance(prompt, str) or (prompt and [prompt.count(one) for one in (TEXT, MASK)] != [1, 1]):
+        raise TaskError(f"prompt: must be text with {TEXT} once and {MASK} once, not {prompt!r}")
+    return Task(name, language, text, table["label"], classes, negations, contrasts, prompt)
 
 
 def _class(place: int, table: dict[str, Any]) -> LabelClass:
-    known = {"name", "value", "words", "opposite", "share", "description"}
+    known = {"name", "value", "words", "opposite", "share", "description", "verbalisers"}
     if unknown := sorted(table.keys() - known):
         raise TaskError(f"classes[{place}], {', '.join(unknown)}: unknown; a class has {', '.join(sorted(known))}")
     name = table.get("name")
@@ -138,6 +147,9 @@ def _class(place: int, table: dict[str, Any]) -> LabelClass:
     description = table.get("description", "")
     if not isinstance(description, str):
         raise TaskError(f"classes, {name}, description: must be text, not {description!r}")
+    verbalisers = _strings(f"classes, {name}, verbalisers", table.get("verbalisers", []))
+    if len(verbalisers) > MAX_WORDS:
+        raise TaskError(f"classes, {name}, verbalisers: at most {MAX_WORDS} are allowed, not {len(verbalisers)}")
     share = table.get("share")
     if share is not None and not (isinstance(share, int | float) and 0 < share < 1):
         raise TaskError(f"classes, {name}, share: must be above 0 and below 1, not {share!r}")
@@ -148,6 +160,7 @@ def _class(place: int, table: dict[str, Any]) -> LabelClass:
         str(table.get("opposite", "")),
         None if share is None else float(share),
         description,
+        verbalisers,
     )
 
 

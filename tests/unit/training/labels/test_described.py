@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import sparse
 from typer.testing import CliRunner
 
 from tests.unit.training.encoder.tiny import write_model
 from training.cli import app
-from training.labels.described import descriptions, nearness, with_nearness
-from training.labels.functions import Votes
+from training.labels.described import descriptions, nearness
 from training.labels.task import LabelClass, Task, TaskError, read_task
 
 TASK = """
@@ -48,15 +46,6 @@ def test_a_description_near_to_every_text_does_not_win_them_all() -> None:
     assert shares.mean(axis=0) == pytest.approx([0.8, 0.2], abs=1e-3)
 
 
-def test_the_surest_half_votes() -> None:
-    votes = Votes(sparse.csr_matrix((4, 1)), np.array([1]), ("steps",))
-    soft = np.array([[0.9, 0.1], [0.51, 0.49], [0.2, 0.8], [0.45, 0.55]])
-    found = with_nearness(votes, soft, ["kettle", "ladder"])
-    assert found.names == ("steps", "like kettle", "like ladder")
-    assert found.says.tolist() == [1, 0, 1]
-    assert found.fired.toarray()[:, 1:].tolist() == [[1, 0], [0, 0], [0, 1], [0, 0]]
-
-
 def test_without_a_description_the_seed_words_are_one() -> None:
     classes = (LabelClass("a", "a", ("x", "y")), LabelClass("b", "b", ("z",), description="what z is"))
     assert descriptions(Task("t", "en", ("text",), "kind", classes)) == ["x, y", "what z is"]
@@ -81,8 +70,8 @@ def test_the_command_asks_an_encoder_beside_the_words(tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert {"described", "unbalanced", "zero_gold"} <= told.keys()
     believed = json.loads((tmp_path / "out" / "card.json").read_text())["functions"]
-    assert {"like kettle", "like ladder"} <= believed.keys()
-    assert "like " in (tmp_path / "out" / "labels.csv").read_text()
+    assert {"described kettle", "described ladder"} <= believed.keys()
+    assert "described kettle" in (tmp_path / "out" / "labels.csv").read_text()
     refused = CliRunner().invoke(app, [*command[:5], "--balance", "1"])
     assert refused.exit_code == 1
     assert "--balance: must be from 0 to below 1" in refused.output

@@ -56,6 +56,8 @@ def test_shipped_tasks_are_read_and_have_at_most_20_words_a_class(path: Path) ->
         ('value = "0"', 'value = "0"\nshare = 1.5', "share: must be above 0 and below 1"),
         ('value = "0"', 'value = "0"\nshare = 0.5', "all classes have one, or none has"),
         ('value = "0"', 'value = "0"\nwidth = 3', "width: unknown"),
+        ('label = "mood"', 'label = "mood"\nprompt = "It was [MASK]."', r"prompt: must be text with \{text\} once"),
+        ('value = "0"', 'value = "0"\nverbalisers = "bad"', "classes, bad, verbalisers: must be a list of text"),
     ],
 )
 def test_a_task_is_refused_with_the_field_and_its_limit(task: Path, was: str, now: str, problem: str) -> None:
