@@ -109,11 +109,13 @@ def test_an_item_that_came_after_the_training_is_found_by_those_it_is_for(shop: 
         view(shop, "bowls", one)
         view(shop, "lamps", one.replace("bowl", "lamp"))
 
-    def odds(shopper: str) -> float:
+    def odds(shopper: str, item: str = "purple-bowl") -> float:
         hits = {hit.item_id: hit for hit in home(shop, shopper, 40).hits}
         # Exploration alone says nothing of it.
-        return hits["purple-bowl"].leg_scores.get(BLEND, 0.0) if "purple-bowl" in hits else 0.0
+        return hits[item].leg_scores.get(BLEND, 0.0) if item in hits else 0.0
 
     until(lambda: odds("bowls") > 0, 20)
-    assert odds("bowls") > 2 * odds("lamps")
+    # The red ones are as unknown.
+    assert odds("bowls") > 2 * odds("bowls", "red-lamp")
+    assert odds("lamps", "red-lamp") > 2 * odds("lamps")
     assert ids(shop.client.recommend(NEW, shopper_id="bowls", page_size=5))[0] == "purple-bowl"
