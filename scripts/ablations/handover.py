@@ -24,13 +24,12 @@ from services.domain.strategies import confidence
 from souk.dataset import read_items
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
-from training.coldstart.blend import fit_blend
 from training.coldstart.segments import Segments
 from training.coldstart.strategies import Tuning, liked_items, strategies_of
 from training.content import Encoder
 from training.data.canonical import open_dataset
 from training.evaluate.bootstrap import paired_bootstrap
-from training.evaluate.coldstart import EVERYBODY, REVEALED, judge_shoppers, moments_before, sample_of, souk_scores
+from training.evaluate.coldstart import EVERYBODY, REVEALED, judge_shoppers, learn_blend, moments_before, souk_scores
 from training.evaluate.coldstart_baselines import Told
 from training.evaluate.coldstart_moments import Asked, fold_of, shoppers_asked
 from training.evaluate.ranker import split
@@ -75,16 +74,13 @@ def main() -> None:
         return shoppers_asked(log, moment, fold == held, learned, given.shoppers, given.seed)
 
     learn = asked(moments_before(log, validation, given.seed), 1, fold > 1)
-    rng = np.random.default_rng(given.seed)
     blend = None
     for name, moments in (("validation", asked(validation, 1, fold > 1)), ("test", asked(test, 0, fold > 0))):
         strategies = strategies_of(
             moments.known, told.facts, told.content(True), told.segments, moments.until, Tuning()
         )
         if blend is None:
-            drawn = rng.choice(np.array(list(REVEALED.values()), object), len(learn))
-            samples = [sample_of(told, strategies, learn, row, most, rng) for row, most in enumerate(drawn)]
-            blend = fit_blend([one for one in samples if one is not None])
+            blend = learn_blend(told, strategies, learn, given.seed)
         started = time.monotonic()
         ranker = ranker_of(shop, moments, RankerConfig(minutes=given.minutes, seed=given.seed))
         print(
