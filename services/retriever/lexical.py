@@ -152,8 +152,7 @@ class LexicalView:
             for terms, codes in asked.brands:
                 for term in terms:
                     slots, scores = scoring.of(term)
-                    brands = columns.brand[slots]
-                    theirs = np.flatnonzero(brands == codes[0] if len(codes) == 1 else np.isin(brands, codes))
+                    theirs = np.flatnonzero(_one_of(columns.brand[slots], codes))
                     sums[slots[theirs]] += np.float32(BRAND) * scores[theirs]
             found = np.concatenate(touched).astype(np.int64) if touched else np.empty(0, dtype=np.int64)
             scores = sums[found]
@@ -245,6 +244,11 @@ class _Scoring:
         holders = self.holders(term)
         return math.log1p((self._columns.items - holders + 0.5) / (holders + 0.5))
 
+    def branded(self, term: int, codes: Sequence[int]) -> bool:
+        """Whether a live item that holds a term is of one of these brands."""
+        slots = self._posting(term)[2]
+        return bool(np.any(self._columns.alive[slots] & _one_of(self._columns.brand[slots], codes)))
+
     def _posting(self, term: int) -> tuple[slice, NDArray[np.int64], NDArray[np.int32], int]:
         """Where a term's postings are in the base and in the log, their slots, and how many of these are live."""
         if term not in self._postings:
@@ -277,6 +281,10 @@ class _Scoring:
             counted = np.flatnonzero(weight)
             slots, weight = slots[counted], weight[counted]
         return slots, np.float32(self.rarity(term)) * weight / (np.float32(bm25f.k1) + weight)
+
+
+def _one_of(brands: NDArray[np.int32], codes: Sequence[int]) -> Mask:
+    return brands == codes[0] if len(codes) == 1 else np.isin(brands, codes)
 
 
 def _both(base: NDArray[Any], log: NDArray[Any], new: NDArray[np.int64]) -> NDArray[Any]:

@@ -84,6 +84,9 @@ class Vocabulary(Protocol):
     def rarity(self, term: int) -> float:
         """What a match of a term counts for being rare, above 0."""
 
+    def branded(self, term: int, codes: Sequence[int]) -> bool:
+        """Whether a live item that holds a term is of one of these brands."""
+
 
 @dataclass(frozen=True)
 class Alternative:
@@ -264,8 +267,10 @@ class _Reader:
         while place < len(self._query):
             for length in range(min(MAX_BRAND_WORDS, len(self._query) - place), 0, -1):
                 codes = self._brands.codes(self._meant[place : place + length])
-                if codes:
-                    yield self._known(self._meant[place : place + length]), codes
+                terms = self._known(self._meant[place : place + length]) if codes else ()
+                # Names outlive their items: one that no live item has must not hide a shorter one in it.
+                if any(self._vocabulary.branded(term, codes) for term in terms):
+                    yield terms, codes
                     break
             else:
                 length = 1

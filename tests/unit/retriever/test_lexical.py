@@ -227,3 +227,13 @@ def test_a_merge_is_due_when_the_log_has_grown() -> None:
     index = Lexical()
     assert not index.due(lexical.MIN_STALE)
     assert index.due(lexical.MIN_STALE + 2)
+
+
+def test_the_brand_of_an_item_that_is_gone_hides_no_shorter_one() -> None:
+    shelf, fresh = Shelf(), Shelf()
+    shelf.write(make_item("i1", title="lamp", brand="red lamp"))
+    shelf.remove("i1")
+    for one in (shelf, fresh):
+        one.write(make_item("i2", title="shoe", brand="red"))
+        one.write(make_item("i3", title="red lamp shoe", brand="blue"))
+    assert shelf.find("red lamp") == pytest.approx(fresh.find("red lamp"), rel=1e-6)
