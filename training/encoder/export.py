@@ -127,7 +127,7 @@ def read_model(model_dir: Path) -> tuple[SentenceEncoder, Tokenizer, int]:
     tokenizer.no_truncation()
     limit = _json(model_dir / "sentence_bert_config.json").get("max_seq_length")
     max_tokens = min(limit or config.max_position_embeddings, config.max_position_embeddings)
-    return SentenceEncoder(model.eval()), tokenizer, max_tokens
+    return SentenceEncoder(model).eval(), tokenizer, max_tokens
 
 
 def _json(path: Path) -> dict[str, Any]:

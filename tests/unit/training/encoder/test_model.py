@@ -23,6 +23,13 @@ def test_it_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         save(made, tmp_path / "model", {})
 
 
+def test_what_was_read_has_no_dropout_after_encoding_either(tmp_path: Path) -> None:
+    save(model(), tmp_path / "model", {})
+    again = load(tmp_path / "model")
+    encode(again, TEXTS)
+    assert not any(part.training for part in again.module.modules())
+
+
 def test_sentence_transformers_reads_it_as_we_do(tmp_path: Path) -> None:
     transformers = pytest.importorskip("sentence_transformers")
     made = model()
