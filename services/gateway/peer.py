@@ -23,7 +23,8 @@ _FAIR_SECONDS = 0.1
 
 
 class Peer:
-    """One process. After three losses in a row its calls fail at once for a second, then one is let through."""
+    """One process. After three losses in a row its calls fail at once for a second, then one is let through; all are
+    as soon as a connection that was lost is there again."""
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name
@@ -31,10 +32,11 @@ class Peer:
         self.generations = generations_pb2_grpc.GenerationsStub(self.channel)
         self._losses = 0
         self._open_until = 0.0
+        self._disconnected = False
 
     async def call(self, method: Callable[..., Awaitable[R]], request: Any, seconds: float) -> R:
         """One unary call. Raises grpc.aio.AioRpcError, or StageFailed while the breaker is open."""
-        if time.monotonic() < self._open_until:
+        if time.monotonic() < self._open_until and not (self._disconnected and self._connected()):
             raise StageFailed(types_pb2.DEGRADATION_REASON_UNAVAILABLE, f"{self.name}: failed lately, not asked")
         if self._losses >= _OPENS_AFTER:
             self._open_until = time.monotonic() + _OPEN_SECONDS
@@ -46,6 +48,7 @@ class Peer:
                 self._well()
             elif error.code() is grpc.StatusCode.UNAVAILABLE or seconds >= _FAIR_SECONDS:
                 self._losses += 1
+                self._disconnected = not self._connected()
             raise
         except asyncio.CancelledError:
             if time.monotonic() - began >= _FAIR_SECONDS:
@@ -53,6 +56,9 @@ class Peer:
             raise
         self._well()
         return answer
+
+    def _connected(self) -> bool:
+        return self.channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
 
     def _well(self) -> None:
         self._losses = 0
