@@ -24,7 +24,7 @@ async def _ill(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) 
 
 async def _serve(address: str, method: Callable[..., Awaitable[bytes]]) -> grpc.aio.Server:
     server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(method)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(method)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", {"Ask": handler}),))
     server.add_insecure_port(address)
     await server.start()
