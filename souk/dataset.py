@@ -141,20 +141,24 @@ def _moment(value: Any) -> datetime:
 
 
 def _attributes(value: Any) -> dict[str, list[str]]:
+    """An object, or its JSON text; a text alone is a list of one."""
     try:
-        parsed = json.loads(_text(value))
+        parsed = value if isinstance(value, dict) else json.loads(_text(value))
     except ValueError as error:
-        raise _Problem(f"must be the JSON text of an object: {error}") from None
+        raise _Problem(f"must be an object or the JSON text of one: {error}") from None
     if not isinstance(parsed, dict):
-        raise _Problem(f"must be the JSON text of an object, not of a {type(parsed).__name__}")
-    for name, values in parsed.items():
+        raise _Problem(f"must be an object or the JSON text of one, not of a {type(parsed).__name__}")
+    lists = {name: [values] if isinstance(values, str) else values for name, values in parsed.items()}
+    for name, values in lists.items():
         if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
-            raise _Problem(f"attribute {name!r} must be a list of texts")
-    return parsed
+            raise _Problem(f"attribute {name!r} must be a text or a list of texts")
+    return lists
 
 
 def _category(value: Any) -> list[str]:
-    names = [name.strip() for name in _text(value).split(CATEGORY_SEPARATOR.strip())]
+    """A list of names, or these joined."""
+    parts = value if isinstance(value, list) else _text(value).split(CATEGORY_SEPARATOR.strip())
+    names = [_text(name).strip() for name in parts]
     if not all(names):
         raise _Problem(f"must be names joined by {CATEGORY_SEPARATOR!r}, none of them empty, not {value!r}")
     return names

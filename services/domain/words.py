@@ -14,10 +14,17 @@ import snowballstemmer
 # Goes up with every change of what `analyse` answers: an index that was saved by another version is of no use.
 VERSION = 2
 
+# Words that say how others belong together.
+FUNCTION_WORDS = frozenset(
+    ("a", "an", "and", "as", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "with")
+) | frozenset("的了和与及或")
+
 _HAN_RANGE = "一-鿿㐀-䶿"
 _WORD = rf"[^\W_{_HAN_RANGE}]"
 _HAN = re.compile(rf"[{_HAN_RANGE}]")
 _INNER = re.compile(r"[-.'’]")
+# The s of men's is no word; a text is found by "mens", too.
+_POSSESSIVE = re.compile(rf"(?<=[a-z])['’]s(?!{_WORD})")
 _PIECE = re.compile(r"\d+|[^\W\d_]+")
 # Pieces of a model number that are worth finding it by: 1000 of wh-1000xm4, not its 4.
 _MIN_PIECE = 3
@@ -125,7 +132,7 @@ def words(text: str) -> list[Word]:
 def asked(text: str) -> list[Word]:
     """The words of a query or a name: those joined by marks stand apart if they are all of letters."""
     apart: list[Word] = []
-    for word in words(text):
+    for word in words(_POSSESSIVE.sub("s", fold(text))):
         if word.letters and len(word.parts) > 1:
             apart.extend(single for part in word.parts for single in _read(part))
         else:

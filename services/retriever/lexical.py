@@ -148,7 +148,7 @@ class LexicalView:
                 for slots, scores in self._matches(part, scoring, columns.size):
                     # Slots are distinct, so this adds once for each.
                     touched.append(slots[sums[slots] == 0])
-                    sums[slots] += scores
+                    sums[slots] += np.float32(part.weight) * scores
             for terms, codes in asked.brands:
                 for term in terms:
                     slots, scores = scoring.of(term)
@@ -234,7 +234,8 @@ class _Scoring:
     def certainty(self, parts: Sequence[Part]) -> float:
         """How sure it is that the parts were meant: their certainties, each as its rarest word is rare."""
         known = [
-            max((self.rarity(term) for one in part.alternatives for term in one.terms), default=0.0) for part in parts
+            part.weight * max((self.rarity(term) for one in part.alternatives for term in one.terms), default=0.0)
+            for part in parts
         ]
         total = sum(known)
         return sum(part.certainty * rarity for part, rarity in zip(parts, known, strict=True)) / total if total else 1.0

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from services.domain.search import MAX_BRAND_WORDS
-from services.domain.words import Word, asked, stem
+from services.domain.words import FUNCTION_WORDS, Word, asked, stem
 from services.retriever.brands import Brands
 from services.retriever.spelling import SpellingView, faults_allowed
 
@@ -23,6 +23,8 @@ JOINED = 0.8
 MODEL = 1.25
 CORRECTED = {1: 0.6, 2: 0.4}
 """By the number of faults."""
+# A word like "for" says next to nothing, though few titles hold it: "watches for men" asks for watches.
+FUNCTION_WORD = 0.1
 
 # A word that so few items hold may be their fault of spelling, if so many times more hold the one next to it.
 RARE = 2
@@ -39,10 +41,6 @@ MAX_PHRASE = 5
 MIN_HALF = 3
 
 _ATOM = re.compile(r"\d+|[^\W\d_]+")
-# These join nothing: "for mat" is no format.
-_JOINTS = frozenset(
-    ("a", "an", "and", "as", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to")
-)
 
 Phrase = tuple[str, ...]
 
@@ -99,11 +97,12 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a query: an item has the best of what its alternatives give it. `certainty`: 1, less where the part is
-    only known by a correction."""
+    """A part of a query: an item has the best of what its alternatives give it, times `weight`. `certainty`: 1, less
+    where the part is only known by a correction."""
 
     alternatives: tuple[Alternative, ...]
     certainty: float = 1.0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,8 @@ class _Reader:
 
     def _joined(self, span: Sequence[Word]) -> list[Alternative]:
         """The words of a span written as one."""
-        if not 1 < len(span) <= MAX_JOINED or any(word.text in _JOINTS for word in span):
+        # "for mat" is no format.
+        if not 1 < len(span) <= MAX_JOINED or any(word.text in FUNCTION_WORDS for word in span):
             return []
         if len(span) > 2 and all(word.letters for word in span):
             return []
@@ -189,6 +189,9 @@ class _Reader:
     def _single(self, place: int) -> Part:
         word = self._query[place]
         written = self._written([word])
+        if word.text in FUNCTION_WORDS:
+            # Not corrected either: "with" is no width.
+            return Part(tuple(written), weight=FUNCTION_WORD)
         number = self._vocabulary.terms.get(word.whole)
         holders = 0 if number is None else self._vocabulary.holders(number)
         if holders > RARE:

@@ -15,7 +15,7 @@ import numpy as np
 import rjieba
 from numpy.typing import NDArray
 
-from services.domain.words import fold
+from services.domain.words import FUNCTION_WORDS, fold
 from services.retriever.columns import CATEGORY_SEPARATOR, Columns, ColumnsView
 from services.retriever.growing import Growing
 from services.retriever.order import contenders
@@ -42,27 +42,6 @@ _BREAK = re.compile(r"[,;:|()\[\]{}\"“”/+&•·，。、；：（）【】�
 _WORD = re.compile(r"[一-鿿㐀-䶿]+|[^\W_]+(?:[-.'’][^\W_]+)*")
 _HAN = re.compile(r"[一-鿿㐀-䶿]")
 _INNER = re.compile(r"(?<=\w)[-.'’](?=\w)")
-# A phrase neither begins nor ends with these.
-_ENGLISH_JOINTS = (
-    "a",
-    "an",
-    "and",
-    "as",
-    "at",
-    "by",
-    "for",
-    "from",
-    "in",
-    "is",
-    "it",
-    "of",
-    "on",
-    "or",
-    "the",
-    "to",
-    "with",
-)
-_JOINTS = frozenset((*_ENGLISH_JOINTS, *"的和与及了"))
 
 
 @dataclass(frozen=True)
@@ -291,14 +270,15 @@ def phrases(title: str) -> Iterator[str]:
     for part in _BREAK.split(fold(title)):
         words = [word for match in _WORD.finditer(part) for word in _words_in(match.group())]
         for start, first in enumerate(words):
-            if first in _JOINTS:
+            # A phrase neither begins nor ends with these.
+            if first in FUNCTION_WORDS:
                 continue
             phrase = first
             if len(first) > 1 and not first.isdigit():
                 yield phrase
             for word in words[start + 1 : start + MAX_PHRASE_WORDS]:
                 phrase = _joined((phrase, word))
-                if word not in _JOINTS:
+                if word not in FUNCTION_WORDS:
                     yield phrase
 
 

@@ -129,6 +129,19 @@ def test_joining_words_join_nothing() -> None:
     assert found(shelf("mat for cats", "format"), "for mat") == ["mat for cats"]
 
 
+def test_words_like_for_say_next_to_nothing() -> None:
+    shop = shelf("red bag for her", "white watch men steel", "white watch women steel", "white kettle", "width gauge")
+    assert found(shop, "watch for men")[0] == "white watch men steel"
+    assert found(shop, "red for")[0] == "red bag for her"
+    assert found(shop, "with") == []
+
+
+def test_the_s_of_a_possessive_is_no_word() -> None:
+    shop = shelf("shirt size s", "Men's long sleeve winter shirt")
+    for query in ("men's shirt", "men’s shirt", "mens shirt"):
+        assert found(shop, query)[0] == "Men's long sleeve winter shirt"
+
+
 SAME = Synonyms(read_synonyms("tv, television\ncell phone, mobile\n连衣裙, 裙子\n"))
 
 

@@ -89,6 +89,14 @@ def test_any_item_survives_csv_and_jsonl(tmp_path: Path, item: types_pb2.Item) -
         assert list(dataset.read_items(write(tmp_path, "items", suffix, [dataset.item_row(item)]))) == [item]
 
 
+def test_lines_of_json_may_hold_objects_and_lists(tmp_path: Path) -> None:
+    row = {"item_id": "A", "category": ["Home", "Sofas"], "attributes": {"colour": "red", "size": ["S", "M"]}}
+    (tmp_path / "items.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    [item] = dataset.read_items(tmp_path)
+    assert list(item.category_path) == ["Home", "Sofas"]
+    assert {one.name: list(one.values) for one in item.attributes} == {"colour": ["red"], "size": ["S", "M"]}
+
+
 @pytest.mark.parametrize(
     ("column", "value", "problem"),
     [
@@ -99,8 +107,8 @@ def test_any_item_survives_csv_and_jsonl(tmp_path: Path, item: types_pb2.Item) -
         ("revision", "-1", "whole number from 0 to 18446744073709551615, not '-1'"),
         ("visible", "yes", "true or false"),
         ("created_at", "yesterday", "ISO 8601"),
-        ("attributes", "{", "JSON text of an object"),
-        ("attributes", '{"colour": "red"}', "'colour' must be a list of texts"),
+        ("attributes", "{", "an object or the JSON text of one"),
+        ("attributes", '{"colour": 3}', "'colour' must be a text or a list of texts"),
         ("category", "Home >  > Sofas", "none of them empty"),
     ],
 )
