@@ -137,9 +137,9 @@ def test_words_like_for_say_next_to_nothing() -> None:
 
 
 def test_the_s_of_a_possessive_is_no_word() -> None:
-    shop = shelf("shirt size s", "Men's long sleeve winter shirt")
+    shop = shelf("men jacket", "men belt", "white shirt", "size s")
     for query in ("men's shirt", "men’s shirt", "mens shirt"):
-        assert found(shop, query)[0] == "Men's long sleeve winter shirt"
+        assert found(shop, query)[0] == "white shirt", query
 
 
 SAME = Synonyms(read_synonyms("tv, television\ncell phone, mobile\n连衣裙, 裙子\n"))
