@@ -57,11 +57,11 @@ class SearchManifest:
     """How a generation's searches are scored; `synonyms` is a path relative to the bundle, empty where there are none.
 
     `words_weight` is the share of words in a search by words and vectors, 0 to 1; the vectors have the rest. Share and
-    fusion did best on two judged shops of different kinds together (docs/search-quality.md).
+    fusion did best on judged shops of different kinds together (docs/search-quality.md).
     """
 
     bm25f: Bm25f = field(default_factory=Bm25f)
-    words_weight: float = 0.3
+    words_weight: float = 0.2
     fusion: str = "discounted"
     synonyms: str = ""
 

@@ -102,6 +102,8 @@ def _check_candidates(candidates: types_pb2.CandidateColumns, most: int) -> None
         names.add(leg.leg)
         _check_rows(leg.score, f"candidates.legs[{i}].score", rows)
         _check_numbers(leg.score, f"candidates.legs[{i}].score", nan=True)
+        if leg.whole:
+            _check_rows(leg.whole, f"candidates.legs[{i}].whole", rows)
 
 
 def _check_ids(ids: Sequence[str], field: str) -> None:

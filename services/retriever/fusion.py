@@ -7,32 +7,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retriever.columns import ColumnsView
-from services.retriever.order import Slots, best
+from services.retriever.order import Mask, Slots, best
 from souk.retriever.v1 import retriever_pb2
 
 # Cormack, Clarke, Buettcher 2009.
 RANK_OFFSET = 60
-# At this rank, from 0, a discounted score counts half; from 50 to 150 search is as good (docs/search-quality.md).
-HALF_RANK = 100
+# At this rank, from 0, a discounted score counts half; what was chosen how: docs/search-quality.md.
+HALF_RANK = 50
+# What an item that holds all of the query has on top, where the best discounted score is 1.
+WHOLE = 0.75
 
 
 @dataclass(frozen=True)
 class Found:
-    """What one leg found, best first: slots, scores, its share in the fused score, whether its scores are cosines."""
+    """What one leg found, best first: slots, scores, its share in the fused score, whether its scores are cosines, and
+    of a leg of words which of the slots hold all of the query."""
 
     slots: Slots
     scores: NDArray[np.float32]
     weight: float
     cosine: bool = False
+    whole: Mask | None = None
 
 
 @dataclass(frozen=True)
 class Fused:
-    """Candidates, best first; legs[i][j] is what leg i says of candidate j, NaN where it did not find it."""
+    """Candidates, best first; legs[i][j] is what leg i says of candidate j, NaN where it did not find it; wholes[i][j],
+    for legs of words, whether j holds all of the query."""
 
     slots: Slots
     scores: NDArray[np.float64]
     legs: list[NDArray[np.float32]]
+    wholes: list[Mask | None]
 
 
 def fuse(found: Sequence[Found], how: retriever_pb2.Fusion.ValueType, columns: ColumnsView, k: int) -> Fused:
@@ -44,11 +50,16 @@ def fuse(found: Sequence[Found], how: retriever_pb2.Fusion.ValueType, columns: C
         scores[places] += leg.weight * _part(leg, how)
     first = best(scores, slots, columns.popularity, columns.key, k)
     legs = []
+    wholes: list[Mask | None] = []
     for leg, places in zip(found, at, strict=True):
         said = np.full(len(slots), np.nan, dtype=np.float32)
         said[places] = leg.scores
         legs.append(said[first])
-    return Fused(slots[first], scores[first], legs)
+        whole = np.zeros(len(slots), dtype=np.bool_)
+        if leg.whole is not None:
+            whole[places] = leg.whole
+        wholes.append(None if leg.whole is None else whole[first])
+    return Fused(slots[first], scores[first], legs, wholes)
 
 
 def _part(leg: Found, how: retriever_pb2.Fusion.ValueType) -> NDArray[np.float64]:
@@ -68,4 +79,7 @@ def _part(leg: Found, how: retriever_pb2.Fusion.ValueType) -> NDArray[np.float64
         # BM25F gives hundreds of items that hold the same one or two words nearly the same score; cosines alone would
         # order them, but its own order says more.
         shares *= HALF_RANK / (HALF_RANK + np.arange(len(shares)))
+        if leg.whole is not None:
+            # A share says little of whether one word is missing; who typed two words wants both.
+            shares += WHOLE * leg.whole
     return shares

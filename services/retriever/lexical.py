@@ -25,7 +25,7 @@ from services.retriever.brands import Brands
 from services.retriever.columns import NOBODY, ColumnsView, pack_texts, unpack_texts
 from services.retriever.growing import Growing
 from services.retriever.order import Mask, Slots, best
-from services.retriever.query import NO_SYNONYMS, Alternative, Part, Synonyms, understand
+from services.retriever.query import NO_SYNONYMS, Alternative, Part, Query, Synonyms, understand
 from services.retriever.spelling import Spelling, SpellingView, is_correctable
 from souk.types.v1 import types_pb2
 
@@ -85,11 +85,13 @@ def _often(text: str) -> Sequence[Word]:
 
 
 class Matches(NamedTuple):
-    """Slots and scores, best first; `certainty`: 1, less where words of the query were corrected, above 0."""
+    """Slots and scores, best first. `certainty`: 1, less where words of the query were corrected, above 0. `whole`:
+    which of them hold every word of the query that says something, or what stands for it."""
 
     slots: Slots
     scores: Scores
     certainty: float
+    whole: Mask
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ class LexicalView:
             for slots in touched:
                 sums[slots] = 0
         first = best(scores, found, columns.popularity, columns.key, k)
-        return Matches(found[first], scores[first], scoring.certainty(asked.parts))
+        whole = scoring.whole(found[first], asked)
+        return Matches(found[first], scores[first], scoring.certainty(asked.parts), whole)
 
     def _matches(self, part: Part, scoring: "_Scoring", size: int) -> Iterator[tuple[NDArray[np.int32], Scores]]:
         """What a part gives each item that matches it; several times for one item means the sum."""
@@ -239,6 +242,26 @@ class _Scoring:
         ]
         total = sum(known)
         return sum(part.certainty * rarity for part, rarity in zip(parts, known, strict=True)) / total if total else 1.0
+
+    def whole(self, slots: Slots, query: Query) -> Mask:
+        """Which of some slots hold all parts of a query that say something."""
+        parts = [part for part in query.parts if part.weight == 1]
+        holding = np.full(len(slots), query.known and bool(parts))
+        for part in parts:
+            some = np.zeros(len(slots), dtype=np.bool_)
+            for one in part.alternatives:
+                if one.whole:
+                    some |= np.logical_and.reduce([self._holding(slots, term) for term in one.whole])
+            holding &= some
+        return holding
+
+    def _holding(self, slots: Slots, term: int) -> Mask:
+        held = self.of(term)[0]
+        if not len(held):
+            return np.zeros(len(slots), dtype=np.bool_)
+        at = np.minimum(np.searchsorted(held, slots), len(held) - 1)
+        found: Mask = held[at] == slots
+        return found
 
     def rarity(self, term: int) -> float:
         """What a match of a term counts for being rare, above 0."""

@@ -88,9 +88,11 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True)
 class Alternative:
-    """Terms that may stand for a part, and what a match counts. `together`: only for items that hold all of them."""
+    """Terms that may stand for a part, and what a match counts. `whole`: those that say all of it together; none where
+    the catalogue lacks one. `together`: only for items that hold all of them."""
 
     terms: tuple[int, ...]
+    whole: tuple[int, ...]
     factor: float = 1.0
     together: bool = False
 
@@ -107,10 +109,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Query:
-    """A query understood. `brands`: terms of the brand names in it, each with the brands' codes."""
+    """A query understood. `brands`: terms of the brand names in it, each with the brands' codes. `known`: whether every
+    word of it that says something has a part."""
 
     parts: tuple[Part, ...]
     brands: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    known: bool
 
 
 def understand(text: str, vocabulary: Vocabulary, synonyms: Synonyms, brands: Brands) -> Query:
@@ -133,12 +137,15 @@ class _Reader:
     def read(self) -> Query:
         parts = []
         place = 0
+        known = True
         while place < len(self._query):
             length, part = self._part_at(place)
             if part.alternatives:
                 parts.append(part)
+            elif part.weight == 1:
+                known = False
             place += length
-        return Query(tuple(parts), tuple(self._brands_in()))
+        return Query(tuple(parts), tuple(self._brands_in()), known)
 
     def _part_at(self, place: int) -> tuple[int, Part]:
         """The longest span from a place that means something together, or the word alone; how many words it has."""
@@ -151,7 +158,8 @@ class _Reader:
 
     def _written(self, span: Sequence[Word]) -> list[Alternative]:
         known = [number for word in span for number in self._known(word.terms)]
-        return [Alternative(tuple(known))] if known else []
+        whole = self._known(word.whole for word in span)
+        return [Alternative(tuple(known), whole if len(whole) == len(span) else ())] if known else []
 
     def _joined(self, span: Sequence[Word]) -> list[Alternative]:
         """The words of a span written as one."""
@@ -167,7 +175,7 @@ class _Reader:
         if number is None:
             return []
         letters = all(word.letters for word in span)
-        return [Alternative((number,), (JOINED if letters else MODEL) * self._worth(span, (number,)))]
+        return [Alternative((number,), (number,), (JOINED if letters else MODEL) * self._worth(span, (number,)))]
 
     def _synonymous(self, span: Sequence[Word]) -> list[Alternative]:
         found = []
@@ -175,7 +183,7 @@ class _Reader:
             numbers = [number for term in phrase if (number := self._live(term)) is not None]
             if len(numbers) == len(phrase):
                 factor = SYNONYM * self._worth(span, numbers)
-                found.append(Alternative(tuple(numbers), factor, len(phrase) > 1))
+                found.append(Alternative(tuple(numbers), tuple(numbers), factor, len(phrase) > 1))
         return found
 
     def _worth(self, span: Sequence[Word], terms: Sequence[int]) -> float:
@@ -211,7 +219,7 @@ class _Reader:
     def _atoms(self, word: Word) -> list[Alternative]:
         """A model number taken apart between letters and digits, if the catalogue holds all of the pieces."""
         pieces = self._grouped([atom for part in word.parts for atom in _ATOM.findall(part)])
-        return [Alternative(tuple(pieces), together=True)] if len(pieces) > 1 else []
+        return [Alternative(tuple(pieces), tuple(pieces), together=True)] if len(pieces) > 1 else []
 
     def _grouped(self, atoms: list[str]) -> list[int]:
         """Numbers of the terms that atoms make when taken together, longest first; empty where one is unknown."""
@@ -236,7 +244,7 @@ class _Reader:
             numbers = tuple(number for number in halves if number is not None)
             if len(numbers) == len(halves):
                 best = max(best, (min(map(self._vocabulary.holders, numbers)), numbers))
-        return [Alternative(best[1], together=True)] if best[1] else []
+        return [Alternative(best[1], best[1], together=True)] if best[1] else []
 
     def _corrections(self, place: int, faults: int, least: int) -> list[Alternative]:
         """Words that the one at a place may have been meant to be, which at least so many items hold."""
@@ -263,7 +271,7 @@ class _Reader:
             for number, (first, holders, _) in sorted(likely.items(), key=lambda entry: entry[1], reverse=True)
             if first == best_first and holders * MUCH_RARER >= most
         ]
-        return [Alternative((number,), CORRECTED[faults]) for number in chosen[:MAX_CORRECTIONS]]
+        return [Alternative((number,), (number,), CORRECTED[faults]) for number in chosen[:MAX_CORRECTIONS]]
 
     def _brands_in(self) -> Iterable[tuple[tuple[int, ...], tuple[int, ...]]]:
         place = 0

@@ -54,6 +54,7 @@ class _Answer:
     vector_missing: bool = False
     vector_uncovered: bool = False
     certainty: float = 1.0
+    whole: Mask | None = None
     cosines: Callable[[Slots], tuple[Slots, Float32]] | None = None
     """Of a vector leg: which of some slots have a vector, and their cosines."""
 
@@ -83,7 +84,13 @@ def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.Se
             answers.append(_LEGS[kind](shared, leg, f"legs[{i}]"))
     with clock.stage("fusion"):
         found = [
-            Found(answer.slots, answer.scores, rules.weight_of(leg, request) * answer.certainty, _is_cosine(leg))
+            Found(
+                answer.slots,
+                answer.scores,
+                rules.weight_of(leg, request) * answer.certainty,
+                _is_cosine(leg),
+                answer.whole,
+            )
             for leg, answer in zip(request.legs, answers, strict=True)
         ]
         how = rules.fusion_of(request)
@@ -162,7 +169,8 @@ def candidate_columns(fused: Fused, legs: list[str], columns: ColumnsView) -> ty
         popularity=np.minimum(columns.popularity[slots], LARGEST_FLOAT).tolist(),
         score=np.clip(fused.scores, -LARGEST_FLOAT, LARGEST_FLOAT).tolist(),
         legs=[
-            types_pb2.LegScores(leg=name, score=scores.tolist()) for name, scores in zip(legs, fused.legs, strict=True)
+            types_pb2.LegScores(leg=name, score=scores.tolist(), whole=None if whole is None else whole.tolist())
+            for name, scores, whole in zip(legs, fused.legs, fused.wholes, strict=True)
         ],
         **offers(slots, columns, time.time()),
     )
@@ -201,7 +209,7 @@ def _by_title(shared: _Search, slot: int, others: Mask) -> _Answer:
     own = view.words.search(title, itself, columns, 1, shared.rules.bm25f).scores
     if not len(own):
         return _Answer(np.empty(0, np.int64), np.empty(0, np.float32), "none", vector_missing=True)
-    slots, scores, _ = view.words.search(title, others, columns, shared.depth, shared.rules.bm25f)
+    slots, scores, *_ = view.words.search(title, others, columns, shared.depth, shared.rules.bm25f)
     return _Answer(slots, np.minimum(scores / own[0], 1), "words", vector_missing=True)
 
 
@@ -223,7 +231,7 @@ def _words_leg(shared: _Search, leg: retriever_pb2.Leg, path: str) -> _Answer:
     bm25f = shared.rules.bm25f_of(leg.words, f"{path}.words")
     view, synonyms = shared.view, shared.rules.synonyms
     found = view.words.search(leg.words.query, shared.mask, view.columns, shared.depth, bm25f, synonyms)
-    return _Answer(found.slots, found.scores, "words", certainty=found.certainty)
+    return _Answer(found.slots, found.scores, "words", certainty=found.certainty, whole=found.whole)
 
 
 def _ids_leg(shared: _Search, leg: retriever_pb2.Leg, path: str) -> _Answer:
@@ -269,6 +277,7 @@ def _filled(fused: Fused, shared: _Search, request: retriever_pb2.SearchRequest)
         np.concatenate((fused.slots, more)),
         np.concatenate((fused.scores, np.full(len(more), behind))),
         [np.concatenate((scores, np.full(len(more), np.nan, dtype=np.float32))) for scores in fused.legs],
+        [None if one is None else np.concatenate((one, np.zeros(len(more), dtype=np.bool_))) for one in fused.wholes],
     )
 
 

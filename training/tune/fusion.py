@@ -14,20 +14,22 @@ DEPTH = 2 * CANDIDATES
 """How deep each of two legs then goes."""
 
 _RANK_OFFSET = 60
-_HALF_RANK = 100
+_HALF_RANK = 50
+_WHOLE = 0.75
 
 
 @dataclass(frozen=True)
 class Leg:
     """What one leg found, best first: places in the catalogue int64 (n,), scores float64 (n,).
 
-    `certainty`: how sure a leg of words is of what was meant. Scores of the leg of vectors are cosines; its `others`
-    are items that it did not reach but words did.
+    Of a leg of words, `certainty`: how sure it is of what was meant; `whole`: bool (n,), which items hold all of it.
+    Scores of the leg of vectors are cosines; its `others` are items that it did not reach but words did.
     """
 
     items: NDArray[np.int64]
     scores: NDArray[np.float64]
     certainty: float = 1.0
+    whole: NDArray[np.bool_] | None = None
     others: "Leg | None" = None
 
 
@@ -52,4 +54,6 @@ def _part(leg: Leg, fusion: str, cosine: bool) -> NDArray[np.float64]:
     shares: NDArray[np.float64] = leg.scores / leg.scores.max()
     if fusion == "discounted":
         shares *= _HALF_RANK / (_HALF_RANK + np.arange(len(shares)))
+        if leg.whole is not None:
+            shares += _WHOLE * leg.whole
     return shares

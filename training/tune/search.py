@@ -170,8 +170,8 @@ def _words(shop: SyncClient, query: str, bm25f: Bm25f, place: Mapping[str, int])
     request = retriever_pb2.SearchRequest(legs=[leg], k=DEPTH, filter=filters.in_stock())
     answer = shop.retrieve(request, timeout=_SECONDS)
     found = answer.candidates
-    scores = np.array(found.legs[0].score, np.float64)
-    return Leg(np.array([place[one] for one in found.id], np.int64), scores, answer.reports[0].certainty)
+    scores, whole = np.array(found.legs[0].score, np.float64), np.array(found.legs[0].whole, np.bool_)
+    return Leg(np.array([place[one] for one in found.id], np.int64), scores, answer.reports[0].certainty, whole)
 
 
 def _meaning(shop: SyncClient, query: str, items: Sequence[str], place: Mapping[str, int], words: Sequence[Leg]) -> Leg:

@@ -834,21 +834,29 @@ class LegScores(_message.Message):
 
     LEG_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
     leg: _builtins.str
     """The leg's name, as in the request."""
     @_builtins.property
     def score(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """A score for each candidate; NaN where the leg did not find it."""
 
+    @_builtins.property
+    def whole(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Of a words leg: whether each candidate holds every word of the query but those like "for", or what stands for it.
+        No rows for other legs.
+        """
+
     def __init__(
         self,
         *,
         leg: _builtins.str = ...,
         score: _abc.Iterable[_builtins.float] | None = ...,
+        whole: _abc.Iterable[_builtins.bool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leg", b"leg", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leg", b"leg", "score", b"score", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

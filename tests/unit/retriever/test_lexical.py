@@ -42,7 +42,7 @@ class Shelf:
 
     def find(self, query: str, k: int = 10, by: Bm25f = DEFAULT) -> dict[str, float]:
         columns = self.columns.view()
-        slots, scores, _ = self.words.view().search(query, columns.shown, columns, k, by)
+        slots, scores, *_ = self.words.view().search(query, columns.shown, columns, k, by)
         return {self.columns.ids[slot]: score for slot, score in zip(slots.tolist(), scores.tolist(), strict=True)}
 
 
@@ -175,7 +175,7 @@ def test_a_view_stays_as_it_was() -> None:
     shelf.write(make_item("b", title="red red"))
     shelf.remove("a")
     shelf.merge()
-    slots, _, _ = view.search("red", columns.shown, columns, 5)
+    slots, *_ = view.search("red", columns.shown, columns, 5)
     assert [shelf.columns.ids[slot] for slot in slots] == ["a"]
 
 

@@ -142,6 +142,35 @@ def test_the_s_of_a_possessive_is_no_word() -> None:
         assert found(shop, query)[0] == "white shirt", query
 
 
+def whole(shelf: Shelf, query: str, synonyms: Synonyms = NO_SYNONYMS) -> set[str]:
+    columns = shelf.columns.view()
+    matches = shelf.words.view().search(query, columns.shown, columns, 10, synonyms=synonyms)
+    return {shelf.columns.ids[slot] for slot in matches.slots[matches.whole]}
+
+
+@pytest.mark.parametrize(
+    ("query", "holding"),
+    [
+        ("red watch", {"red steel watch", "red watches for men"}),
+        ("watch in red for men", {"red watches for men"}),
+        ("red wacth", {"red steel watch", "red watches for men"}),
+        ("wh-1000xm4", {"sony wh-1000xm4 black"}),
+        ("wh 1000 xm4", {"sony wh-1000xm4 black"}),
+        ("head phones", {"headphones", "phones for every head"}),
+        ("telly stand", {"tv stand"}),
+        ("red qqqqzzzz", set()),
+        ("for", set()),
+        ("gone", set()),
+    ],
+)
+def test_it_is_told_who_holds_all_of_a_query(query: str, holding: set[str]) -> None:
+    shop = shelf("red steel watch", "red watches for men", "blue watch", "red kettle", "sony wh-1000xm4 black")
+    for title in ("wh cable 1000", "headphones", "phones for every head", "tv stand", "stand", "gone"):
+        shop.write(make_item(title, title=title))
+    shop.remove("gone")
+    assert whole(shop, query, Synonyms(read_synonyms("tv, telly"))) == holding
+
+
 SAME = Synonyms(read_synonyms("tv, television\ncell phone, mobile\n连衣裙, 裙子\n"))
 
 

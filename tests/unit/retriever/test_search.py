@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from services.retriever.fusion import HALF_RANK, WHOLE
 from services.retriever.index import CatalogueIndex
 from services.runtime.errors import FailedPrecondition, NotFound
 from souk.retriever.v1 import retriever_pb2
@@ -206,10 +207,13 @@ def test_discounted_knows_the_cosine_of_what_only_words_found(index: CatalogueIn
         assert math.isnan(near["red, not embedded yet"])
     cosine = 1 / math.sqrt(5)
     scores = dict(zip(found(response), response.candidates.score, strict=True))
-    assert scores["red"] == pytest.approx(0.6 + 0.4 * cosine, abs=1e-5)
-    words = dict(zip(found(response), response.candidates.legs[0].score, strict=True))
+    assert scores["red"] == pytest.approx(0.6 * (1 + WHOLE) + 0.4 * cosine, abs=1e-5)
+    said = zip(found(response), response.candidates.legs[0].score, strict=True)
+    words = {name: score for name, score in said if not math.isnan(score)}
     share = words["red, not embedded yet"] / words["red"]
-    assert scores["red, not embedded yet"] == pytest.approx(0.6 * share * 100 / 101, abs=1e-5)
+    discounted = share * HALF_RANK / (HALF_RANK + 1)
+    assert scores["red, not embedded yet"] == pytest.approx(0.6 * (discounted + WHOLE), abs=1e-5)
+    assert [list(leg.whole) for leg in response.candidates.legs] == [[name in words for name in found(response)], []]
     assert scores["near0"] == pytest.approx(0.4, abs=1e-5)
 
 

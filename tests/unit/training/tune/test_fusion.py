@@ -24,10 +24,13 @@ def test_it_orders_as_the_retriever_does(fusion: str, found: tuple[int, int]) ->
     items = [rng.choice(ITEMS, count, replace=False) + 1 for count in found]
     words = np.sort(rng.gamma(2, 3, found[0]).astype(np.float32))[::-1]
     cosines = np.sort(rng.uniform(0.1, 0.8, found[1]).astype(np.float32))[::-1]
+    whole = rng.random(found[0]) < 0.3
     for weight in (0.3, 0.6):
-        legs = [Found(items[0], words, weight), Found(items[1], cosines, 1 - weight, cosine=True)]
+        legs = [Found(items[0], words, weight, whole=whole), Found(items[1], cosines, 1 - weight, cosine=True)]
         served = retriever_fuse(legs, _FUSIONS[fusion], table.view(), CANDIDATES)
-        fused = fuse(Leg(items[0], words.astype(float)), Leg(items[1], cosines.astype(float)), weight, fusion)
+        fused = fuse(
+            Leg(items[0], words.astype(float), whole=whole), Leg(items[1], cosines.astype(float)), weight, fusion
+        )
         # Where scores are equal the retriever has an order of its own.
         distinct = len(set(served.scores.tolist())) == len(served.scores)
         assert set(fused.tolist()) == set(served.slots.tolist()) or not distinct

@@ -33,7 +33,7 @@ class Shop:
         self.asked.append(words.query)
         order = np.random.default_rng([len(self.asked[-1]), int(words.query[6:]), int(1000 * words.bm25f.k1)])
         ids = order.permutation(ITEMS).tolist()
-        legs = [types_pb2.LegScores(leg="words", score=[3.0, 2.0, 1.0])]
+        legs = [types_pb2.LegScores(leg="words", score=[3.0, 2.0, 1.0], whole=[True, False, False])]
         reports = [retriever_pb2.LegReport(certainty=1.0)]
         return retriever_pb2.SearchResponse(candidates=types_pb2.CandidateColumns(id=ids, legs=legs), reports=reports)
 
