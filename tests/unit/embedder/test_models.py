@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -119,3 +120,17 @@ async def test_a_cached_query_is_the_same_and_not_computed_again(models: Models)
     assert plain.covered == [True, False, True, True]
     assert [timing.stage for timing in first_clock.timings()] == ["tokenise", "queue", "inference"]
     assert second_clock.timings() == []
+
+
+async def test_a_short_text_does_not_wait_for_the_tokenisers_thread(models: Models, engine: Engine) -> None:
+    go = threading.Event()
+    engine.tokeniser.submit(go.wait, 10)
+    with models.use("") as model:
+        long = asyncio.create_task(model.embed(["a long text " * 100], StageClock()))
+        try:
+            short = await asyncio.wait_for(model.embed(["red shoes", "blue shoes"], StageClock()), 5)
+            assert short.tokens == [4, 4]
+            assert not long.done()
+        finally:
+            go.set()
+        assert (await long).truncated == [True]
