@@ -21,13 +21,13 @@ WHOLE = 0.75
 @dataclass(frozen=True)
 class Found:
     """What one leg found, best first: slots, scores, its share in the fused score, whether its scores are cosines, and
-    of a leg of words which of the slots hold all of the query."""
+    of a leg of words which slots of any leg hold all of the query."""
 
     slots: Slots
     scores: NDArray[np.float32]
     weight: float
     cosine: bool = False
-    whole: Mask | None = None
+    whole: Slots | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ def fuse(found: Sequence[Found], how: retriever_pb2.Fusion.ValueType, columns: C
     at = [np.searchsorted(slots, leg.slots) for leg in found]
     for leg, places in zip(found, at, strict=True):
         scores[places] += leg.weight * _part(leg, how)
+        if how == retriever_pb2.FUSION_DISCOUNTED and leg.whole is not None:
+            # A share says little of whether one word is missing; who typed two words wants both.
+            scores[np.searchsorted(slots, leg.whole)] += leg.weight * WHOLE
     first = best(scores, slots, columns.popularity, columns.key, k)
     legs = []
     wholes: list[Mask | None] = []
@@ -55,10 +58,7 @@ def fuse(found: Sequence[Found], how: retriever_pb2.Fusion.ValueType, columns: C
         said = np.full(len(slots), np.nan, dtype=np.float32)
         said[places] = leg.scores
         legs.append(said[first])
-        whole = np.zeros(len(slots), dtype=np.bool_)
-        if leg.whole is not None:
-            whole[places] = leg.whole
-        wholes.append(None if leg.whole is None else whole[first])
+        wholes.append(None if leg.whole is None else np.isin(slots[first], leg.whole))
     return Fused(slots[first], scores[first], legs, wholes)
 
 
@@ -79,7 +79,4 @@ def _part(leg: Found, how: retriever_pb2.Fusion.ValueType) -> NDArray[np.float64
         # BM25F gives hundreds of items that hold the same one or two words nearly the same score; cosines alone would
         # order them, but its own order says more.
         shares *= HALF_RANK / (HALF_RANK + np.arange(len(shares)))
-        if leg.whole is not None:
-            # A share says little of whether one word is missing; who typed two words wants both.
-            shares += WHOLE * leg.whole
     return shares

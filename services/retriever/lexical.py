@@ -8,9 +8,9 @@ only, so a merge changes no answer and a follower answers as its primary does.
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, islice
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -85,13 +85,13 @@ def _often(text: str) -> Sequence[Word]:
 
 
 class Matches(NamedTuple):
-    """Slots and scores, best first. `certainty`: 1, less where words of the query were corrected, above 0. `whole`:
-    which of them hold every word of the query that says something, or what stands for it."""
+    """Slots and scores, best first. `certainty`: 1, less where words of the query were corrected, above 0. `whole`
+    tells which of some allowed slots hold every word of the query that says something, or what stands for it."""
 
     slots: Slots
     scores: Scores
     certainty: float
-    whole: Mask
+    whole: Callable[[Slots], Mask]
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,7 @@ class LexicalView:
             for slots in touched:
                 sums[slots] = 0
         first = best(scores, found, columns.popularity, columns.key, k)
-        whole = scoring.whole(found[first], asked)
-        return Matches(found[first], scores[first], scoring.certainty(asked.parts), whole)
+        return Matches(found[first], scores[first], scoring.certainty(asked.parts), partial(scoring.whole, asked))
 
     def _matches(self, part: Part, scoring: "_Scoring", size: int) -> Iterator[tuple[NDArray[np.int32], Scores]]:
         """What a part gives each item that matches it; several times for one item means the sum."""
@@ -243,8 +242,8 @@ class _Scoring:
         total = sum(known)
         return sum(part.certainty * rarity for part, rarity in zip(parts, known, strict=True)) / total if total else 1.0
 
-    def whole(self, slots: Slots, query: Query) -> Mask:
-        """Which of some slots hold all parts of a query that say something."""
+    def whole(self, query: Query, slots: Slots) -> Mask:
+        """Which of some allowed slots hold all parts of a query that say something."""
         parts = [part for part in query.parts if part.weight == 1]
         holding = np.full(len(slots), query.known and bool(parts))
         for part in parts:

@@ -54,7 +54,8 @@ class _Answer:
     vector_missing: bool = False
     vector_uncovered: bool = False
     certainty: float = 1.0
-    whole: Mask | None = None
+    whole: Callable[[Slots], Mask] | None = None
+    """Of a leg of words: which of some allowed slots hold all of the query."""
     cosines: Callable[[Slots], tuple[Slots, Float32]] | None = None
     """Of a vector leg: which of some slots have a vector, and their cosines."""
 
@@ -83,13 +84,14 @@ def search(view: View, request: retriever_pb2.SearchRequest) -> retriever_pb2.Se
         with clock.stage(kind):
             answers.append(_LEGS[kind](shared, leg, f"legs[{i}]"))
     with clock.stage("fusion"):
+        slots = np.unique(np.concatenate([answer.slots for answer in answers]))
         found = [
             Found(
                 answer.slots,
                 answer.scores,
                 rules.weight_of(leg, request) * answer.certainty,
                 _is_cosine(leg),
-                answer.whole,
+                None if answer.whole is None else slots[answer.whole(slots)],
             )
             for leg, answer in zip(request.legs, answers, strict=True)
         ]

@@ -3,7 +3,7 @@
 A test holds it to what the retriever answers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,15 @@ _WHOLE = 0.75
 class Leg:
     """What one leg found, best first: places in the catalogue int64 (n,), scores float64 (n,).
 
-    Of a leg of words, `certainty`: how sure it is of what was meant; `whole`: bool (n,), which items hold all of it.
-    Scores of the leg of vectors are cosines; its `others` are items that it did not reach but words did.
+    Of a leg of words, `certainty`: how sure it is of what was meant; `whole`: int64 (m,), the places of items of either
+    leg that hold all of it. Scores of the leg of vectors are cosines; its `others` are items that it did not reach but
+    words did.
     """
 
     items: NDArray[np.int64]
     scores: NDArray[np.float64]
     certainty: float = 1.0
-    whole: NDArray[np.bool_] | None = None
+    whole: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     others: "Leg | None" = None
 
 
@@ -43,6 +44,8 @@ def fuse(words: Leg, meaning: Leg, words_weight: float, fusion: str) -> NDArray[
     scores = np.zeros(len(items))
     for leg, weight, cosine in ((words, words_weight * words.certainty, False), (meaning, 1 - words_weight, True)):
         scores[np.searchsorted(items, leg.items)] += weight * _part(leg, fusion, cosine)
+        if fusion == "discounted":
+            scores[np.isin(items, leg.whole)] += weight * _WHOLE
     return items[np.argsort(-scores, kind="stable")[:CANDIDATES]]
 
 
@@ -54,6 +57,4 @@ def _part(leg: Leg, fusion: str, cosine: bool) -> NDArray[np.float64]:
     shares: NDArray[np.float64] = leg.scores / leg.scores.max()
     if fusion == "discounted":
         shares *= _HALF_RANK / (_HALF_RANK + np.arange(len(shares)))
-        if leg.whole is not None:
-            shares += _WHOLE * leg.whole
     return shares

@@ -2,7 +2,7 @@
 holds on queries that had no part in the choice."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from services.domain.search import Bm25f, SearchManifest
 from souk import SyncClient, filters
 from souk.embedder.v1 import embedder_pb2
 from souk.retriever.v1 import retriever_pb2
+from souk.types.v1 import types_pb2
 from training.evaluate.bootstrap import paired_bootstrap
 from training.evaluate.metrics import RULES, condensed_ndcg, ndcg
 from training.tune.folds import FOLDS, fold_of, query_key
@@ -120,6 +121,9 @@ def _asked(
         words.append(_words(shop, query, parameters, place))
         told(1)
     meaning = _meaning(shop, query, items, place, words)
+    if len(meaning.items):
+        near = _whole(shop, query, meaning.items, items)
+        words = [replace(leg, whole=np.union1d(leg.whole, near)) for leg in words]
     alone = [_reached(leg.items[:CANDIDATES], items, grades) for leg in words]
     fused = [fuse(words[trial.words], meaning, trial.words_weight, trial.fusion) for trial in trials]
     return np.array([alone, [_reached(found, items, grades) for found in fused]])
@@ -170,8 +174,22 @@ def _words(shop: SyncClient, query: str, bm25f: Bm25f, place: Mapping[str, int])
     request = retriever_pb2.SearchRequest(legs=[leg], k=DEPTH, filter=filters.in_stock())
     answer = shop.retrieve(request, timeout=_SECONDS)
     found = answer.candidates
-    scores, whole = np.array(found.legs[0].score, np.float64), np.array(found.legs[0].whole, np.bool_)
-    return Leg(np.array([place[one] for one in found.id], np.int64), scores, answer.reports[0].certainty, whole)
+    places = np.array([place[one] for one in found.id], np.int64)
+    whole = places[np.array(found.legs[0].whole, np.bool_)]
+    return Leg(places, np.array(found.legs[0].score, np.float64), answer.reports[0].certainty, whole)
+
+
+def _whole(shop: SyncClient, query: str, near: NDArray[np.int64], items: Sequence[str]) -> NDArray[np.int64]:
+    """Which of the items near the query hold all of its words, however deep words alone would find them."""
+    ids = [types_pb2.ScoredId(item_id=items[one], score=1.0) for one in near.tolist()]
+    # So light that none but those listed is among the first.
+    words = retriever_pb2.Leg(name="words", words=retriever_pb2.WordsLeg(query=query), weight=1e-6)
+    listed = retriever_pb2.Leg(name="near", ids=retriever_pb2.IdsLeg(items=ids))
+    request = retriever_pb2.SearchRequest(legs=[words, listed], k=len(ids), filter=filters.in_stock())
+    found = shop.retrieve(request, timeout=_SECONDS).candidates
+    place = dict(zip((one.item_id for one in ids), near.tolist(), strict=True))
+    told = zip(found.id, found.legs[0].whole, strict=True)
+    return np.array([place[item_id] for item_id, holds in told if holds], np.int64)
 
 
 def _meaning(shop: SyncClient, query: str, items: Sequence[str], place: Mapping[str, int], words: Sequence[Leg]) -> Leg:

@@ -41,13 +41,17 @@ def test_discounted_takes_cosines_as_they_are_and_shares_by_their_rank(columns: 
 
 
 def test_what_holds_all_of_a_query_is_lifted_where_words_are_discounted(columns: Columns) -> None:
-    words = Found(np.array([1, 2]), np.array([9, 5], np.float32), 0.2, whole=np.array([False, True]))
+    words = Found(np.array([1, 2]), np.array([9, 5], np.float32), 0.2, whole=np.array([2, 3]))
     near = Found(np.array([3, 2]), np.array([0.6, 0.4], np.float32), 0.8, cosine=True)
     fused = fuse([words, near], retriever_pb2.FUSION_DISCOUNTED, columns.view(), 10)
-    assert fused.slots.tolist() == [2, 3, 1]
-    assert fused.scores.tolist() == pytest.approx([0.2 * (5 / 9 * 50 / 51 + 0.75) + 0.8 * 0.4, 0.8 * 0.6, 0.2])
-    assert [one if one is None else one.tolist() for one in fused.wholes] == [[True, False, False], None]
-    assert fuse([words, near], CONVEX, columns.view(), 10).slots.tolist() == [3, 2, 1]
+    assert fused.slots.tolist() == [3, 2, 1]
+    assert fused.scores.tolist() == pytest.approx(
+        [0.8 * 0.6 + 0.2 * 0.75, 0.2 * (5 / 9 * 50 / 51 + 0.75) + 0.8 * 0.4, 0.2]
+    )
+    assert [one if one is None else one.tolist() for one in fused.wholes] == [[True, True, False], None]
+    assert fuse([words, near], CONVEX, columns.view(), 10).scores.tolist() == pytest.approx(
+        [0.8 * 0.6, 0.2 * 5 / 9 + 0.8 * 0.4, 0.2]
+    )
 
 
 def test_not_said_is_convex(columns: Columns) -> None:

@@ -145,7 +145,7 @@ def test_the_s_of_a_possessive_is_no_word() -> None:
 def whole(shelf: Shelf, query: str, synonyms: Synonyms = NO_SYNONYMS) -> set[str]:
     columns = shelf.columns.view()
     matches = shelf.words.view().search(query, columns.shown, columns, 10, synonyms=synonyms)
-    return {shelf.columns.ids[slot] for slot in matches.slots[matches.whole]}
+    return {shelf.columns.ids[slot] for slot in matches.slots[matches.whole(matches.slots)]}
 
 
 @pytest.mark.parametrize(

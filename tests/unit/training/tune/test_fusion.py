@@ -24,7 +24,8 @@ def test_it_orders_as_the_retriever_does(fusion: str, found: tuple[int, int]) ->
     items = [rng.choice(ITEMS, count, replace=False) + 1 for count in found]
     words = np.sort(rng.gamma(2, 3, found[0]).astype(np.float32))[::-1]
     cosines = np.sort(rng.uniform(0.1, 0.8, found[1]).astype(np.float32))[::-1]
-    whole = rng.random(found[0]) < 0.3
+    union = np.union1d(*items)
+    whole = union[rng.random(len(union)) < 0.3]
     for weight in (0.3, 0.6):
         legs = [Found(items[0], words, weight, whole=whole), Found(items[1], cosines, 1 - weight, cosine=True)]
         served = retriever_fuse(legs, _FUSIONS[fusion], table.view(), CANDIDATES)
