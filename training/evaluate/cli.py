@@ -67,6 +67,9 @@ def search(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with refusals():
         judged = read()
+        if judged.unread:
+            told = f"not read of the products: {', '.join(judged.unread)} (docs/data.md has the columns that are)"
+            Console(stderr=True).print(told, highlight=False, soft_wrap=True)
         with Stack(judged.items, bundle) as stack, Progress(*columns, console=Console(stderr=True)) as progress:
             stack.fill(progress)
             task = progress.add_task("queries", total=len(judged.grades))

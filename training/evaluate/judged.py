@@ -4,9 +4,10 @@ what is left out of an evaluation changes its result."""
 import csv
 import gzip
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,8 @@ from training.data.chorus_icecat import item_of
 
 # Columns of judgements as the Chorus ratings call them.
 _COLUMNS = {"docid": "item_id", "rating": "grade"}
+# Columns of products as Chorus/Icecat has them.
+_CHORUS = re.compile(r"id|name|title|ean|short_description|supplier|price|date_released|img_\w+|attr_[tnb]_.+")
 _MAX_QUERY_BYTES = 512
 
 
@@ -24,13 +27,15 @@ _MAX_QUERY_BYTES = 512
 class Judged:
     """A catalogue and the grades (0 to 3) by item of every query that has an item graded above 0.
 
-    `without_relevant`: how many queries have none, and are left out.
+    `without_relevant`: how many queries have none, and are left out. `unread`: columns of the products that nothing
+    reads, in the format of Chorus/Icecat, which has many.
     """
 
     name: str
     items: list[types_pb2.Item]
     grades: dict[str, dict[str, int]]
     without_relevant: int
+    unread: tuple[str, ...] = ()
 
 
 def read_dataset(path: Path) -> Judged:
@@ -50,9 +55,11 @@ def read_files(products: Path, judgements: Path) -> Judged:
     for file in (products, judgements):
         if not file.is_file():
             raise DatasetError(f"{file}: no such file")
-    items = _chorus_items(products) if _is_chorus(products) else read_items(products)
+    unread: dict[str, None] = {}
+    items = _chorus_items(products, unread) if _is_chorus(products) else read_items(products)
     name = products.name.split(".")[0]
-    return _judged(name, products.name, items, judgements.name, _judgements(judgements))
+    judged = _judged(name, products.name, items, judgements.name, _judgements(judgements))
+    return replace(judged, unread=tuple(unread))
 
 
 def _judged(
@@ -101,8 +108,9 @@ def _is_chorus(file: Path) -> bool:
     return "id" in row and "item_id" not in row
 
 
-def _chorus_items(file: Path) -> Iterator[types_pb2.Item]:
+def _chorus_items(file: Path, unread: dict[str, None]) -> Iterator[types_pb2.Item]:
     for number, row in _rows(file):
+        unread.update(dict.fromkeys(name for name in row if not _CHORUS.fullmatch(name)))
         for column in ("id", "title"):
             if not isinstance(row.get(column), str) or not row[column]:
                 raise BadRow(file.name, number, column, "must be given, as text")

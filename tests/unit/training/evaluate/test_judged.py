@@ -29,6 +29,15 @@ def test_two_files_and_the_directory_they_are_in(tmp_path: Path) -> None:
     assert (again.items, again.grades) == (judged.items, judged.grades)
 
 
+def test_columns_that_nothing_reads_are_told(tmp_path: Path) -> None:
+    row = {"id": "1", "title": "Toner", "supplier": "HP", "attr_t_type": "Original", "img_low": "x", "category": "Ink"}
+    (tmp_path / "products.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    (tmp_path / "grades.csv").write_text("query,docid,rating\ntoner,1,3\n", encoding="utf-8")
+    judged = read_files(tmp_path / "products.jsonl", tmp_path / "grades.csv")
+    assert judged.unread == ("category",)
+    assert judged.items[0].brand == "HP"
+
+
 def test_the_format_of_chorus_icecat(tmp_path: Path) -> None:
     products = tmp_path / "products.jsonl.gz"
     full = {"id": "7", "title": "Sony WH-1", "supplier": "Sony", "price": 4995, "short_description": "Headphones"}
