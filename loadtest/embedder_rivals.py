@@ -2,8 +2,9 @@
 
 In turns: the engine in process (tokeniser and ONNX session of the bundle, batches of 32 in two threads), the embedder
 over gRPC with its cache off, sentence-transformers in process with PyTorch, and mosec serving the same engine. Short
-texts of 12 tokens, one a request and 64 in flight; item texts of 64 tokens in batches of 32. Last a single query at a
-time. The load generator runs on the same processors. Rivals that are not installed are left out
+texts of 12 tokens, one a request and 64 in flight; item texts of 64 tokens in batches of 32. `--best` adds an embedder
+of another bundle, such as one whose encoder was made small. First a single query at a time, and where its time goes.
+The load generator runs on the same processors. Rivals that are not installed are left out
 (`pip install -e '.[bench]'`).
 """
 
@@ -15,10 +16,12 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import psutil
 import typer
 import uvloop
 from rich.console import Console
@@ -35,8 +38,9 @@ IN_FLIGHT, BATCH = 64, 32
 SHORT, LONG = 12, 64
 _MARKERS = 2
 _START_SECONDS = 60.0
+OURS, BEST = "embedder", "embedder, best bundle"
+ENGINE, TRANSFORMERS, MOSEC = "engine in process", "sentence-transformers", "mosec, same engine"
 
-Texts = Callable[[int], list[str]]
 Way = Callable[[float], Awaitable[float]]
 """Seconds -> texts a second."""
 
@@ -180,90 +184,131 @@ async def mosec_server(bundle: Path) -> AsyncIterator[int]:
         await child.wait()
 
 
-async def in_turns(ways: dict[str, Way], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Texts a second of each way in each round."""
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+@dataclass
+class Turns:
+    """What one way did in each round."""
+
+    rates: list[float] = field(default_factory=list)
+    """Texts a second."""
+    costs: list[float] = field(default_factory=list)
+    """Milliseconds of a processor a text, its caller's among them."""
+
+
+async def in_turns(ways: dict[str, Way], rounds: int, seconds: float) -> dict[str, Turns]:
+    """Each way in each round."""
+    turns = {name: Turns() for name in ways}
     for way in ways.values():
         await way(1.0)
     for _ in range(rounds):
         for name, way in ways.items():
-            rates[name].append(await way(seconds))
-    return rates
+            began, spent = time.perf_counter(), processor_seconds()
+            rate = await way(seconds)
+            texts = rate * (time.perf_counter() - began)
+            turns[name].rates.append(rate)
+            turns[name].costs.append(1000 * (processor_seconds() - spent) / texts)
+    return turns
 
 
-def row(title: str, rates: dict[str, list[float]], baseline: str, least: float | None) -> Row:
-    """The embedder beside one of the others, the median of the ratios within a round."""
-    ours, theirs = rates["embedder"], rates[baseline]
-    ratio = float(np.median(np.divide(ours, theirs)))
+def processor_seconds() -> float:
+    """What this process and those it started have used."""
+    own = psutil.Process()
+    times = [each.cpu_times() for each in (own, *own.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
+
+
+def beside(title: str, turns: dict[str, Turns], ours: str, baseline: str, least: float | None) -> Row:
+    """One of ours beside one of the others, the median of the ratios within a round."""
+    own, theirs = turns[ours].rates, turns[baseline].rates
+    ratio = float(np.median(np.divide(own, theirs)))
     told = f"{baseline}, {np.median(theirs):.0f}/s"
-    goal = None if least is None else f">= {least:g} x"
-    return Row(title, float(np.median(ours)), "texts/s", told, ratio, goal, None if least is None else ratio >= least)
+    goal, reached = (None, None) if least is None else (f">= {least:g} x", ratio >= least)
+    return Row(f"{ours}: {title}", float(np.median(own)), "texts/s", told, ratio, goal, reached)
+
+
+def cost(title: str, turns: dict[str, Turns], baseline: str) -> Row:
+    """The processor's time a text beside that of another."""
+    own, theirs = np.median(turns[OURS].costs), np.median(turns[baseline].costs)
+    told = f"{baseline}, {theirs:.2f} ms"
+    return Row(f"{OURS}: {title}, processor a text", float(own), "ms", told, float(own / theirs))
 
 
 async def alone(stub: Any, words: Words, rounds: int) -> list[Row]:
-    """A single query at a time: the service beside the engine."""
-    taken: dict[str, list[float]] = {"engine": [], "embedder": []}
+    """A single query at a time: the service beside the engine and beside a call that computes nothing."""
+    taken: dict[str, list[float]] = {}
+
+    def took(name: str, began: float) -> None:
+        taken.setdefault(name, []).append(1000 * (time.perf_counter() - began))
+
     for number in range(rounds + 20):
+        if number == 20:
+            taken.clear()
         (text,) = words.texts(SHORT, 1)
         began = time.perf_counter()
         words.encoder.encode(words.encoder.tokenise([text]))
-        middle = time.perf_counter()
-        await stub.Embed(embedder_pb2.EmbedRequest(inputs=[embedder_pb2.Input(text=text)]), timeout=30)
-        if number >= 20:
-            taken["engine"].append(1000 * (middle - began))
-            taken["embedder"].append(1000 * (time.perf_counter() - middle))
-    own, p50, p99 = np.median(taken["engine"]), np.median(taken["embedder"]), np.percentile(taken["embedder"], 99)
-    more, twice = f"<= {own + 0.8:.2f} ms", f"<= {2 * p50:.2f} ms"
-    engine_told = f"engine, {own:.2f} ms"
+        took("engine", began)
+        began = time.perf_counter()
+        answer = await stub.Embed(embedder_pb2.EmbedRequest(inputs=[embedder_pb2.Input(text=text)]), timeout=30)
+        took("embedder", began)
+        for timing in answer.timings:
+            taken.setdefault(timing.stage, []).append(timing.duration_us / 1000)
+        # As long a pause as before the query, or the call would find every thread awake.
+        words.encoder.encode(words.encoder.tokenise([text]))
+        began = time.perf_counter()
+        await stub.GetInfo(embedder_pb2.GetInfoRequest(), timeout=30)
+        took("call", began)
+    p50 = {name: float(np.median(times)) for name, times in taken.items()}
+    own, ours, p99 = p50["engine"], p50["embedder"], float(np.percentile(taken["embedder"], 99))
+    told = f"engine, {own:.2f} ms"
     return [
-        Row("a query alone, p50", float(p50), "ms", engine_told, float(p50 / own), more, bool(p50 <= own + 0.8)),
-        Row(
-            "a query alone, p99",
-            float(p99),
-            "ms",
-            f"its p50, {p50:.2f} ms",
-            float(p99 / p50),
-            twice,
-            bool(p99 <= 2 * p50),
-        ),
+        Row("a query alone, p50", ours, "ms", told, ours / own, f"<= {own + 0.8:.2f} ms", ours <= own + 0.8),
+        Row("a query alone, p99", p99, "ms", f"its p50, {ours:.2f} ms", p99 / ours, "<= 2 x", p99 <= 2 * ours),
+        Row("a call that computes nothing, p50", p50["call"], "ms", told, p50["call"] / own),
+        *(Row(f"a query alone: {stage}, p50", p50[stage], "ms") for stage in ("tokenise", "queue", "inference")),
     ]
 
 
-async def measure(bundle: Path, rounds: int, seconds: float) -> Sequence[Row]:
+async def measure(bundle: Path, best: Path | None, rounds: int, seconds: float) -> Sequence[Row]:
     """Every row."""
-    words, console = Words(bundle), Console()
+    console = Console()
     rivals = [name for name in ("mosec", "sentence_transformers") if importlib.util.find_spec(name)]
     async with AsyncExitStack() as stack:
+        short: dict[str, Way] = {}
+        long: dict[str, Way] = {}
+        rows: list[Row] = []
         command = [sys.executable, "-m", "services.embedder"]
-        stub = await stack.enter_async_context(server(lambda port: command, settings_of(bundle, cache_rows=0)))
-        rows = await alone(stub, words, 300)
-        short: dict[str, Way] = {
-            "engine in process": engine(words, SHORT),
-            "embedder": embedder(stub, words, SHORT, IN_FLIGHT, 1),
-        }
-        long: dict[str, Way] = {
-            "engine in process": engine(words, LONG),
-            "embedder": embedder(stub, words, LONG, 4, BATCH),
-        }
+        for name, path in ((OURS, bundle), (BEST, best)):
+            if path is None:
+                continue
+            words = Words(path)
+            stub = await stack.enter_async_context(server(lambda port: command, settings_of(path, cache_rows=0)))
+            short[name] = embedder(stub, words, SHORT, IN_FLIGHT, 1)
+            long[name] = embedder(stub, words, LONG, 4, BATCH)
+            if name == OURS:
+                rows += await alone(stub, words, 300)
+        words = Words(bundle)
+        short[ENGINE], long[ENGINE] = engine(words, SHORT), engine(words, LONG)
         if "sentence_transformers" in rivals:
-            ways = await stack.enter_async_context(sentence_transformers(bundle))
-            short["sentence-transformers"], long["sentence-transformers"] = ways(SHORT), ways(LONG)
+            of = await stack.enter_async_context(sentence_transformers(bundle))
+            short[TRANSFORMERS], long[TRANSFORMERS] = of(SHORT), of(LONG)
         if "mosec" in rivals:
-            port = await stack.enter_async_context(mosec_server(bundle))
-            short["mosec, same engine"] = mosec(port, words)
+            short[MOSEC] = mosec(await stack.enter_async_context(mosec_server(bundle)), words)
         with console.status("in turns"):
-            rates = {SHORT: await in_turns(short, rounds, seconds), LONG: await in_turns(long, rounds, seconds)}
-    goals = {
-        (SHORT, "engine in process"): 0.6,
-        (SHORT, "sentence-transformers"): 3.0,
-        (SHORT, "mosec, same engine"): 1.1,
-        (LONG, "engine in process"): 0.95,
-        (LONG, "sentence-transformers"): 4.0,
-    }
-    titles = {SHORT: f"12 tokens, one a request, {IN_FLIGHT} in flight", LONG: f"64 tokens, {BATCH} a request"}
-    for (tokens, baseline), least in goals.items():
-        if baseline in rates[tokens]:
-            rows.append(row(titles[tokens], rates[tokens], baseline, least))
+            turns = {SHORT: await in_turns(short, rounds, seconds), LONG: await in_turns(long, rounds, seconds)}
+    titles = {SHORT: f"{SHORT} tokens x 1, {IN_FLIGHT} in flight", LONG: f"{LONG} tokens x {BATCH}"}
+    goals = [
+        (OURS, SHORT, ENGINE, 0.6),
+        (OURS, SHORT, TRANSFORMERS, 3.0),
+        (OURS, SHORT, MOSEC, 1.1),
+        (BEST, SHORT, TRANSFORMERS, 3.0),
+        (BEST, SHORT, MOSEC, 1.5),
+        (OURS, LONG, ENGINE, 0.95),
+        (OURS, LONG, TRANSFORMERS, 4.0),
+        (BEST, LONG, TRANSFORMERS, 4.0),
+    ]
+    for ours, tokens, baseline, least in goals:
+        if {ours, baseline} <= turns[tokens].keys():
+            rows.append(beside(titles[tokens], turns[tokens], ours, baseline, least))
+    rows += [cost(titles[SHORT], turns[SHORT], name) for name in (ENGINE, TRANSFORMERS, MOSEC) if name in short]
     for name in ("mosec", "sentence_transformers"):
         if name not in rivals:
             console.print(f"{name} is not installed and left out: pip install -e '.[bench]'", highlight=False)
@@ -272,12 +317,13 @@ async def measure(bundle: Path, rounds: int, seconds: float) -> Sequence[Row]:
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Directory of a bundle.")] = Path(".souk/bundle"),
+    best: Annotated[Path | None, typer.Option(help="A bundle to serve beside it, of a faster encoder.")] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     seconds: Annotated[float, typer.Option(min=0.1, help="A turn.")] = 3.0,
 ) -> None:
     """Measures; writes reports/bench-embedder-rivals.json."""
     try:
-        rows = uvloop.run(measure(bundle, rounds, seconds))
+        rows = uvloop.run(measure(bundle, best, rounds, seconds))
     except BundleError as error:
         Console().print(f"[red]{error}[/red]; `python -m training bundle` makes one", soft_wrap=True)
         raise typer.Exit(1) from None
