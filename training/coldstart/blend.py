@@ -36,18 +36,10 @@ class Sample:
     taken: Float32
     """Share of what was taken, summing to 1: (c,)."""
     events: int
-    counts: float = 1.0
-    """How many moments this one stands for."""
 
 
 def sample(
-    features: Float32,
-    unknown: Bools,
-    able: Bools,
-    taken: Ints,
-    events: int,
-    rng: np.random.Generator,
-    counts: float = 1.0,
+    features: Float32, unknown: Bools, able: Bools, taken: Ints, events: int, rng: np.random.Generator
 ) -> Sample | None:
     """The best of each strategy and 256 others, each of which stands for as many as were left out; None where nothing
     that was taken is `able` to be ranked. `taken`: numbers of items."""
@@ -84,7 +76,6 @@ def fit_blend(samples: list[Sample]) -> Blend:
         offset[row, :c] = torch.from_numpy(np.log(one.weight))
         taken[row, :c] = torch.from_numpy(one.taken)
     sure = torch.tensor([confidence(one.events) for one in samples])[:, None]
-    counts = torch.tensor([one.counts for one in samples])
     scale = x.square().mean(dim=(0, 1)).sqrt()
     # What never says anything here must not when it does in serving.
     used = scale > 1e-6
@@ -101,7 +92,7 @@ def fit_blend(samples: list[Sample]) -> Blend:
         plain = x @ weights[:, 0].T + bias[:, 0]
         added = x @ weights[:, 1].T + bias[:, 1]
         said = (plain + sure[..., None] * added).gather(2, group[..., None])[..., 0]
-        value = ((torch.logsumexp(said + offset, dim=1) - (said * taken).sum(dim=1)) * counts).sum() / counts.sum()
+        value = (torch.logsumexp(said + offset, dim=1) - (said * taken).sum(dim=1)).mean()
         value = value + _PENALTY / len(samples) * ((weights - first).square().sum() + bias.square().sum())
         value.backward()  # type: ignore[no-untyped-call]
         return value

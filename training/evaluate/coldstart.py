@@ -380,8 +380,7 @@ def sample_of(
     able = asked.able.copy()
     if asked.new_only:
         able[asked.log.item[rows]] = False
-    counts = float(asked.counts[number])
-    return sample(features, strategies.unknown, able, asked.wanted[number], rows.stop - rows.start, rng, counts)
+    return sample(features, strategies.unknown, able, asked.wanted[number], rows.stop - rows.start, rng)
 
 
 @dataclass(frozen=True)
