@@ -202,9 +202,6 @@ def ways(
     history = History.of(entries, met, np.ones(len(entries), np.bool_), model.max_history, now)
     rows = features(request.context, "", _SCENE, request.candidates, np.zeros(len(ids)), now)
 
-    # From the blend of the cold start to the ranker, as HOME has it.
-    own, blended = handover(request)
-
     async def eager() -> Float32:
         with torch.inference_mode():
             shopper = trained.model.shopper(
@@ -225,8 +222,8 @@ def ways(
         return mixed(model.probabilities(inputs) @ weights)
 
     def mixed(score: Float32) -> Float32:
-        found: Float32 = (blended * score**own).astype(np.float32)
-        return found
+        # From the blend of the cold start to the ranker, as HOME has it.
+        return handover(request, score.astype(np.float64))[0].astype(np.float32)
 
     encoded = model.shopper(history)
 

@@ -150,7 +150,6 @@ class Ranking:
         events = len(request.context.history)
         vectors, present = found.vectors[events:], found.present[events:]
 
-        own, blended = handover(request)
         factor = factors(request, self._settings.max_boost)
 
         def score(rows: Float32) -> NDArray[np.float64]:
@@ -169,16 +168,15 @@ class Ranking:
                 rows = np.concatenate([rows, told], axis=1)
             probability = self.model.probabilities(rows)
             deviation = self.model.deviations(rows) if request.deviations else None
-            # The reasons tell of the ranker's own score.
-            scores = factor * blended * self._score(request, rows, probability) ** own
-        # What a unit of the ranker's own score is of the final one: the reasons tell parts of that.
-        share = 1.0
+            # The reasons tell parts of the final score: `share` is what a unit of the ranker's own is of it.
+            handed, share = handover(request, self._score(request, rows, probability))
+            scores = factor * handed
         read = None
         if self._reranker is not None and request.rerank and request.scene == types_pb2.SCENE_SEARCH:
             with clock.stage("rerank"):
                 read = self._reranker.read(request.query, candidates, request.rerank, until)
                 if read.count:
-                    share = (1 - self._reranker.weight) / max(float(scores.max()), 1e-12)
+                    share *= (1 - self._reranker.weight) / max(float(scores.max()), 1e-12)
                     scores = self._reranker.fuse(scores, read)
         with clock.stage("list"):
             wanted = request.top_k or len(scores)

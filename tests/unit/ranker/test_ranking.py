@@ -201,6 +201,7 @@ async def test_top_k_is_the_beginning_of_the_list(ranking: Ranking) -> None:
 async def test_a_query_speaks_through_the_legs(ranking: Ranking) -> None:
     legs = [types_pb2.LegScores(leg="words", score=[1.0, float("nan"), 9.0])]
     columns = tiny.candidates("i1", "i2", "i3", popularity=[1.0, 40.0, 1.0], legs=legs)
+    columns.score[:] = [0.1, 0.05, 0.9]
     scene = types_pb2.SCENE_SEARCH
     assert (await rank(ranking, columns, scene=scene, query="thing")).order[0] == 2
     assert (await rank(ranking, columns, scene=scene)).order[0] == 1
