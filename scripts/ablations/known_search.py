@@ -5,7 +5,8 @@
 A stack serves the generated shop, with its events, at `--port` of loopback and those after it (`python -m demo --data
 GENERATED` makes one). Every judged query in Latin letters is asked for a shopper of 20 events and more, drawn by
 `--seed`. *Utility* is nDCG@10 with the true chance of a click as gain: what the generated shopper thinks of an item
-that fits the query (training/data/behaviour.py), 0 of one that does not. *Relevance* is nDCG@10 of the grades, whoever asks.
+that fits the query (training/data/behaviour.py), 0 of one that does not. *Relevance* is nDCG@10 of the
+grades, whoever asks.
 """
 
 import argparse
