@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import fastexcel
 import polars as pl
 
 from souk.dataset import COLUMNS, SUFFIXES, DatasetError, find_table
@@ -13,6 +14,7 @@ from training.data.clean.rules import Rules, TableRules
 
 # For files that do not say how many rows they hold.
 _BYTES_A_ROW = 100
+_WORKBOOK = ".xlsx"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def _info(source: Path, rules: Rules) -> Info:
 
 
 def _open(file: Path, table: str, rules: TableRules) -> Raw:
-    suffix = next((one for one in SUFFIXES if file.name.endswith(one)), "")
+    suffix = next((one for one in (*SUFFIXES, _WORKBOOK) if file.name.endswith(one)), "")
     try:
         if suffix == ".parquet":
             rows = pl.scan_parquet(file)
@@ -85,10 +87,13 @@ def _open(file: Path, table: str, rules: TableRules) -> Raw:
         elif suffix in (".jsonl", ".jsonl.gz"):
             rows = pl.scan_ndjson(file, schema=dict.fromkeys(_keys(file), pl.String))
             about = file.stat().st_size // _BYTES_A_ROW
+        elif suffix == _WORKBOOK:
+            sheets = _sheets(file)
+            rows, about = sheets.lazy(), sheets.height
         else:
-            raise DatasetError(f"{file}: unknown format; known: {', '.join(SUFFIXES)}")
+            raise DatasetError(f"{file}: unknown format; known: {', '.join((*SUFFIXES, _WORKBOOK))}")
         header = rows.collect_schema().names()
-    except (pl.exceptions.PolarsError, ValueError, OSError) as error:
+    except (pl.exceptions.PolarsError, fastexcel.FastExcelError, ValueError, OSError) as error:
         raise error if isinstance(error, DatasetError) else DatasetError(f"{file}: {error}") from error
     canonical = set(header) <= set(COLUMNS[table])
     if canonical:
@@ -103,6 +108,23 @@ def _open(file: Path, table: str, rules: TableRules) -> Raw:
             raise DatasetError(f"{file}: no column {' or '.join(options)} for {name}; it has {', '.join(header)}")
         chosen[name] = pl.col(found)
     return Raw(file, rows.select(**chosen), about, False)
+
+
+def _sheets(file: Path) -> pl.DataFrame:
+    """All sheets of a workbook one after another, every cell as text like those of a CSV; empty sheets are left out.
+
+    Raises DatasetError where two sheets differ in their columns.
+    """
+    book = fastexcel.read_excel(file)
+    read = [(name, book.load_sheet(name, dtypes="string").to_polars()) for name in book.sheet_names]
+    filled = [(name, sheet) for name, sheet in read if sheet.height]
+    if not filled:
+        raise DatasetError(f"{file}: no sheet holds a row")
+    first, columns = filled[0][0], filled[0][1].columns
+    for name, sheet in filled:
+        if odd := sorted(set(columns) ^ set(sheet.columns)):
+            raise DatasetError(f"{file}, sheet {name!r}: column {odd[0]!r} is not in both it and sheet {first!r}")
+    return pl.concat([sheet.select(columns) for _, sheet in filled])
 
 
 def _keys(file: Path) -> list[str]:
