@@ -1,7 +1,8 @@
-"""Whether a profile head tells who it was learned from: membership inference, with and without privacy."""
+"""Whether a head tells who it was learned from: membership inference, with and without privacy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from scipy.stats import norm
@@ -10,7 +11,7 @@ from training.evaluate.bootstrap import interval
 from training.privacy.head import Head, Pace, learn, noise_for
 from training.privacy.interests import Interests
 from training.privacy.learning import PACES, delta_for
-from training.ranker.log import Bools, Floats
+from training.ranker.log import Bools, Floats, Ints
 
 ATTACKED = 0.60
 """An attack that reaches less where nothing is private shows nothing where something is."""
@@ -19,6 +20,35 @@ RESISTED = 0.53
 _CONVERGED = Pace(400, 1.0, 8.0)
 _LEAST = 40
 _LEAST_LOSS = 1e-6
+
+
+class Crowd(Protocol):
+    """What is known of shoppers, one after another."""
+
+    def __len__(self) -> int:
+        """How many they are."""
+
+    def take(self, rows: Ints) -> Self:
+        """These shoppers alone, in this order."""
+
+
+Data = TypeVar("Data", bound=Crowd)
+
+
+@dataclass(frozen=True)
+class Taught(Generic[Data]):
+    """A kind of head: how it is learned privately (with a pace, the noise and a seed) and as it is without (with a
+    seed), the loss (n,) of each shopper, and NDCG@10 over shoppers."""
+
+    private: Callable[[Data, Pace, float, int], Head]
+    plain: Callable[[Data, int], Head]
+    losses: Callable[[Head, Data], Floats]
+    ndcg: Callable[[Head, Data], float]
+
+
+PROFILE: Taught[Interests] = Taught(
+    learn, lambda data, seed: learn(data, _CONVERGED, None, seed), Head.losses, Head.ndcg
+)
 
 
 @dataclass(frozen=True)
@@ -65,15 +95,21 @@ class Audit:
 
 
 def audit(
-    data: Interests, epsilon: float, shoppers: int, models: int, seed: int, done: Callable[[int, int], None]
+    taught: Taught[Data],
+    data: Data,
+    epsilon: float,
+    shoppers: int,
+    models: int,
+    seed: int,
+    done: Callable[[int, int], None],
 ) -> Audit:
-    """Attacks `models` heads of each kind, each learned from half of `shoppers` drawn by the seed; each shopper is in
-    half of the heads.
+    """Attacks `models` heads with privacy and as many without, each learned from half of `shoppers` drawn by the seed;
+    each shopper is in half of the heads.
 
     Every head is attacked in turn, by the loss alone (Yeom et al. 2018) and by LiRA (Carlini et al. 2022, online) with
-    all others of its kind as shadows. The head without privacy learns until it knows its shoppers by heart; the private
-    one with the rate that does best, learned once, for shoppers who are not attacked. Raises ValueError where shoppers
-    or models are too few, or leave nobody to measure on.
+    all others of its kind as shadows. The profile head without privacy learns until it knows its shoppers by heart, the
+    ranking heads as `train ranker` fits them; the private ones with the rate that does best, learned once, for shoppers
+    who are not attacked. Raises ValueError where shoppers or models are too few, or leave nobody to measure on.
     """
     if models < 4 or models % 2:
         raise ValueError(f"models must be an even number of at least 4, not {models}")
@@ -88,26 +124,27 @@ def audit(
     noise = noise_for(epsilon, delta, PACES[0])
     total = 2 * models + len(PACES)
 
-    def learned(pace: Pace, added: float | None, model: int) -> Head:
-        return learn(attacked.take(np.flatnonzero(member[model])), pace, added, seed + model)
+    def those(model: int) -> Data:
+        return attacked.take(np.flatnonzero(member[model]))
 
     tried = []
     for pace in PACES:
-        tried.append((learned(pace, noise, 0).ndcg(others), pace))
+        tried.append((taught.ndcg(taught.private(those(0), pace, noise, seed), others), pace))
         done(len(tried), total)
     best = max(tried, key=lambda each: each[0])[1]
     found = []
-    for kind, (pace, added) in enumerate(((_CONVERGED, None), (best, noise))):
+    for kind, private in enumerate((False, True)):
         heads = []
         for model in range(models):
-            heads.append(learned(pace, added, model))
+            data, own = those(model), seed + model
+            heads.append(taught.private(data, best, noise, own) if private else taught.plain(data, own))
             done(len(PACES) + kind * models + len(heads), total)
-        losses = np.stack([head.losses(attacked) for head in heads])
+        losses = np.stack([taught.losses(head, attacked) for head in heads])
         found.append(
             Attacked(
                 _attack(-losses, member),
                 _attack(lira(losses, member), member),
-                float(np.mean([head.ndcg(others) for head in heads])),
+                float(np.mean([taught.ndcg(head, others) for head in heads])),
             )
         )
     return Audit(shoppers, models, epsilon, delta, noise, *found)

@@ -18,8 +18,9 @@ from rich.table import Table
 from training.data.cli import console, told_errors
 
 if TYPE_CHECKING:
+    from training.privacy.audit import Audit
     from training.privacy.learning import Cost
-    from training.privacy.ranking import RankingCost
+    from training.privacy.ranking import Candidates, RankingCost
 
 Told = Callable[[int, int], None]
 
@@ -34,7 +35,7 @@ _MAY_COST = 0.03
 
 
 class Heads(StrEnum):
-    """What `train` can learn."""
+    """What `train` can learn and `audit` attack."""
 
     PROFILE = "profile"
     RANKING = "ranking"
@@ -91,24 +92,32 @@ def _profile_costs(
 def _ranking_costs(
     data: Path, epsilon: float, seeds: int, encoder: Path, cache: Path, bar: Callable[[str], Told]
 ) -> "Sequence[Cost | RankingCost]":
-    from souk.dataset import read_items
-    from training.content import Encoder
-    from training.data.canonical import open_dataset
-    from training.privacy.ranking import cost, read_candidates
-    from training.ranker.log import read_log
-    from training.ranker.pipeline import Shop
+    from training.privacy.ranking import cost
 
-    dataset, items, found = open_dataset(data), list(read_items(data)), []
+    found = []
     for seed in range(seeds):
-        log = read_log(dataset, dataset.events(), seed)
-        shop = Shop.of(log, items, Encoder.open(encoder), cache, bar(f"seed {seed}: texts"))
-        candidates = read_candidates(shop, seed, bar(f"seed {seed}: retrieval"))
+        candidates = _candidates(data, seed, encoder, cache, bar)
         found.append(cost(candidates, epsilon, seed, bar(f"seed {seed}: heads")))
     return found
 
 
+def _candidates(data: Path, seed: int, encoder: Path, cache: Path, bar: Callable[[str], Told]) -> "Candidates":
+    from souk.dataset import read_items
+    from training.content import Encoder
+    from training.data.canonical import open_dataset
+    from training.privacy.ranking import read_candidates
+    from training.ranker.log import read_log
+    from training.ranker.pipeline import Shop
+
+    dataset = open_dataset(data)
+    log = read_log(dataset, dataset.events(), seed)
+    shop = Shop.of(log, list(read_items(data)), Encoder.open(encoder), cache, bar(f"seed {seed}: texts"))
+    return read_candidates(shop, seed, bar(f"seed {seed}: retrieval"))
+
+
 def audit(
     data: Annotated[Path, _DATA],
+    head: Annotated[Heads, typer.Option(help="The profile head, or the heads of the ranker.")] = Heads.PROFILE,
     epsilon: Annotated[float, _EPSILON] = 3.0,
     shoppers: Annotated[int, typer.Option(help="Drawn by the seed; every head learns from half of them.")] = 300,
     models: Annotated[int, typer.Option(help="Heads of each kind: attacked in turn, with the others as shadows.")] = 32,
@@ -117,14 +126,20 @@ def audit(
     cache: Annotated[Path, _CACHE] = Path(".souk/content"),
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Whether the profile head tells who it was learned from, with and without privacy (membership inference)."""
-    from training.privacy.audit import ATTACKED, RESISTED, audit
+    """Whether a head tells who it was learned from, with and without privacy (membership inference)."""
+    from training.privacy.audit import ATTACKED, PROFILE, RESISTED, audit
     from training.privacy.interests import read_catalogue, read_interests
+    from training.privacy.ranking import RANKING
 
     with _refusals(), _bars() as bar:
         _check(epsilon)
-        catalogue = read_catalogue(data, encoder, cache, 0, bar("items"))
-        found = audit(read_interests(data, catalogue), epsilon, shoppers, models, seed, bar("heads"))
+        found: Audit
+        if head is Heads.RANKING:
+            candidates = _candidates(data, seed, encoder, cache, bar)
+            found = audit(RANKING, candidates.train, epsilon, shoppers, models, seed, bar("heads"))
+        else:
+            interests = read_interests(data, read_catalogue(data, encoder, cache, 0, bar("items")))
+            found = audit(PROFILE, interests, epsilon, shoppers, models, seed, bar("heads"))
     if as_json:
         typer.echo(json.dumps({"verdict": found.verdict, **asdict(found)}))
         return
@@ -140,7 +155,7 @@ def audit(
     }
     console.print(told[found.verdict], highlight=False, soft_wrap=True)
     if found.verdict == "inconclusive":
-        advice = f"audit --data {data} with fewer --shoppers: the fewer, the better a head remembers them"
+        advice = f"audit --head {head} --data {data} with fewer --shoppers: the fewer, the better a head remembers them"
     else:
         advice = f"federated --data {data}"
     console.print(f"next: python -m training privacy {advice}", highlight=False, soft_wrap=True)

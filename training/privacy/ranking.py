@@ -16,20 +16,19 @@ from scipy.special import expit
 from torch.nn import functional as F  # noqa: N812
 
 from services.domain.features import FEATURES, LIKE, MEANING, PROFILE, TOGETHER, WORDS
+from training.privacy.audit import Taught
 from training.privacy.datasets import bucket
 from training.privacy.head import Head, Pace, descend, noise_for, spent
-from training.privacy.learning import delta_for
+from training.privacy.learning import PACES, delta_for
 from training.ranker.config import RankerConfig
 from training.ranker.examples import session_examples
 from training.ranker.heads import OBJECTIVES, Rows, Teller, calibration_error, fit, rows_of
-from training.ranker.log import Bools, Ints
+from training.ranker.log import Bools, Floats, Ints
 from training.ranker.pipeline import Shop, make_teller, shopper_vectors
 from training.ranker.train import Training
 
 MOMENTS = 4
 """Latest moments of a shopper that the heads learn from."""
-PACES = tuple(Pace(40, 0.5, rate) for rate in (0.05, 0.25, 1.0, 4.0))
-"""What the private heads may choose from."""
 # Of a hundred shoppers.
 _LEGS, _VALIDATED, _TESTED, _TAUGHT = 40, 10, 20, 30
 _EPOCHS = 8
@@ -50,6 +49,15 @@ class Shown:
 
     def __len__(self) -> int:
         return int(self.shopper[-1]) + 1
+
+    def take(self, rows: Ints) -> "Shown":
+        """These shoppers alone, in this order."""
+        first, last = np.searchsorted(self.shopper, rows), np.searchsorted(self.shopper, rows, "right")
+        at = np.concatenate([np.arange(low, high) for low, high in zip(first, last, strict=True)])
+        moment = self.rows.moment[at]
+        moment = np.cumsum(np.diff(moment, prepend=moment[0]) != 0)
+        all_rows = Rows(self.rows.features[at], self.rows.labels[at], moment, self.rows.looked_at[at])
+        return Shown(all_rows, np.repeat(np.arange(len(rows)), last - first))
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """For each shopper, padded with zeros: features (n, most, F), labels (n, most, 3) and what each candidate
@@ -109,6 +117,20 @@ def learn(data: Shown, pace: Pace, noise: float | None, seed: int) -> Head:
     return descend(untrained(), data.tensors(), _losses, pace, noise, seed)
 
 
+def fitted(data: Shown) -> Head:
+    """Ranking heads as `train ranker` fits them (training.ranker.heads.fit)."""
+    found = fit(data.rows)
+    return Head(found.weights.T.copy(), found.bias)
+
+
+def losses(head: Head, data: Shown) -> Floats:
+    """Of each shopper the cross entropy of all candidates, the mean over moments: (n,)."""
+    features, labels, counts = data.tensors()
+    scores = torch.from_numpy(head.scores(features.numpy()))
+    found: Floats = _losses(scores, labels, counts).numpy().astype(np.float64)
+    return found
+
+
 def cost(data: Candidates, epsilon: float, seed: int, done: Callable[[int, int], None]) -> RankingCost:
     """Learns private heads with all of PACES and measures once what did best on the validation, beside the heads as
     `train ranker` fits them (training.ranker.heads.fit) to the same moments.
@@ -123,8 +145,7 @@ def cost(data: Candidates, epsilon: float, seed: int, done: Callable[[int, int],
         tried.append((_ndcg(head, data.validation), pace, head))
         done(len(tried), len(PACES) + 1)
     _, pace, private = max(tried, key=lambda each: each[0])
-    fitted = fit(data.train.rows)
-    plain = Head(fitted.weights.T.copy(), fitted.bias)
+    plain = fitted(data.train)
     done(len(PACES) + 1, len(PACES) + 1)
     return RankingCost(
         seed,
@@ -213,3 +234,7 @@ def _losses(scores: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor) ->
     each = F.binary_cross_entropy_with_logits(scores, labels, reduction="none").sum(dim=2)
     found: torch.Tensor = (each * counts).sum(dim=1)
     return found
+
+
+RANKING: Taught[Shown] = Taught(learn, lambda data, seed: fitted(data), losses, _ndcg)
+"""The ranking heads, as training.privacy.audit attacks them."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.unit.training.privacy.shoppers import made_up
-from training.privacy.audit import Attack, Attacked, Audit, audit, lira
+from training.privacy.audit import PROFILE, Attack, Attacked, Audit, audit, lira
 
 
 def test_lira_sees_what_the_loss_alone_does_not() -> None:
@@ -21,7 +21,7 @@ def test_lira_sees_what_the_loss_alone_does_not() -> None:
 
 def test_heads_that_know_their_shoppers_by_heart_give_them_away() -> None:
     told: list[tuple[int, int]] = []
-    found = audit(made_up(120, foreseen=False), 0.3, 60, 6, 0, lambda done, total: told.append((done, total)))
+    found = audit(PROFILE, made_up(120, foreseen=False), 0.3, 60, 6, 0, lambda done, total: told.append((done, total)))
     assert found.plain.threshold.auc > 0.7
     assert found.private.threshold.auc < 0.6
     for attack in (found.plain.threshold, found.plain.lira, found.private.threshold, found.private.lira):
@@ -42,6 +42,6 @@ def test_the_verdict_needs_an_attack_that_works(plain: float, private: float, ve
 def test_too_few_are_refused() -> None:
     data = made_up(60)
     with pytest.raises(ValueError, match="models must be an even number"):
-        audit(data, 3.0, 50, 5, 0, lambda done, total: None)
+        audit(PROFILE, data, 3.0, 50, 5, 0, lambda done, total: None)
     with pytest.raises(ValueError, match="shoppers must be 40 to 59"):
-        audit(data, 3.0, 60, 6, 0, lambda done, total: None)
+        audit(PROFILE, data, 3.0, 60, 6, 0, lambda done, total: None)

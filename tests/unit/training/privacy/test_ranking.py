@@ -9,8 +9,20 @@ from services.domain.features import FEATURES
 from souk.dataset import read_items
 from tests.unit.training.privacy.shoppers import shop
 from training.data.canonical import open_dataset
+from training.privacy.audit import audit
 from training.privacy.head import CLIP, Pace
-from training.privacy.ranking import MOMENTS, Candidates, Shown, cost, learn, read_candidates, untrained
+from training.privacy.ranking import (
+    MOMENTS,
+    RANKING,
+    Candidates,
+    Shown,
+    cost,
+    fitted,
+    learn,
+    losses,
+    read_candidates,
+    untrained,
+)
 from training.ranker.heads import Rows
 from training.ranker.log import read_log
 from training.ranker.pipeline import Shop
@@ -60,6 +72,24 @@ def test_moments_of_a_shopper_count_together_as_one() -> None:
     # Ten candidates at each of three moments.
     assert counts.sum(dim=1).tolist() == pytest.approx([10, 10])
     assert len(joined(found, made_up(1, 1)).tensors()[2][2].nonzero()) == 10
+
+
+def test_shoppers_are_taken_with_all_that_is_theirs() -> None:
+    data = made_up(6, 2)
+    head = fitted(made_up(30, 2, seed=1))
+    some = data.take(np.array([4, 1]))
+    assert len(some) == 2
+    assert some.rows.moment.tolist() == np.repeat(np.arange(4), 10).tolist()
+    assert losses(head, some) == pytest.approx(losses(head, data)[[4, 1]], rel=1e-5)
+
+
+def test_an_attack_finds_who_taught_heads_that_are_not_private() -> None:
+    # One moment a shopper, clicked by chance: fewer of them than the heads have weights.
+    data = made_up(60, 1)
+    data.rows.features[:] = np.random.default_rng(3).random(data.rows.features.shape, np.float32)
+    found = audit(RANKING, data, 0.3, 40, 6, 0, lambda done, total: None)
+    assert found.plain.strongest > 0.7
+    assert found.private.strongest < found.plain.strongest - 0.1
 
 
 def test_both_learn_what_the_untrained_heads_do_not_know() -> None:
