@@ -45,6 +45,12 @@ class Shelf:
         slots, scores, *_ = self.words.view().search(query, columns.shown, columns, k, by)
         return {self.columns.ids[slot]: score for slot, score in zip(slots.tolist(), scores.tolist(), strict=True)}
 
+    def whole(self, query: str, by: Bm25f) -> set[str]:
+        columns = self.columns.view()
+        matches = self.words.view().search(query, columns.shown, columns, 10, by)
+        shown = np.flatnonzero(columns.shown)
+        return {self.columns.ids[slot] for slot in shown[matches.whole(shown)]}
+
 
 def bm25f(items: list[types_pb2.Item], query: str, by: Bm25f = DEFAULT) -> dict[str, float]:
     """The formula, item by item."""
@@ -134,11 +140,16 @@ def test_scores_are_those_of_the_formula_over_what_is_held(
             shelf.remove(f"i{step}")
         else:
             shelf.merge()
-    expected = bm25f(list(shelf.held.values()), query, by)
+    held = list(shelf.held.values())
+    expected = bm25f(held, query, by)
     before = shelf.find(query, by=by)
     assert before == pytest.approx(expected, rel=1e-4)
+    # Who holds all of a query scores for each of its words asked alone.
+    whole = {item.id for item in held if all(item.id in bm25f(held, word, by) for word in wholes(query))}
+    assert shelf.whole(query, by) == whole
     shelf.merge()
     assert shelf.find(query, by=by) == before
+    assert shelf.whole(query, by) == whole
 
 
 def test_what_is_written_during_a_merge_is_not_lost() -> None:
