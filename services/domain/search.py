@@ -12,6 +12,8 @@ FUSIONS = ("convex", "reciprocal_rank", "discounted")
 # What a word counts in addition where it names the item's brand: the brand's items come first among equals, and one
 # word more still counts for more.
 BRAND = 0.3
+# What a match of a word like "for" counts: few titles hold one, and "watches for men" asks for watches.
+FUNCTION_WORD = 0.1
 # Words of a brand's name at most.
 MAX_BRAND_WORDS = 4
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from services.domain.search import MAX_BRAND_WORDS
+from services.domain.search import FUNCTION_WORD, MAX_BRAND_WORDS
 from services.domain.words import FUNCTION_WORDS, Word, asked, stem
 from services.retriever.brands import Brands
 from services.retriever.spelling import SpellingView, faults_allowed
@@ -23,8 +23,6 @@ JOINED = 0.8
 MODEL = 1.25
 CORRECTED = {1: 0.6, 2: 0.4}
 """By the number of faults."""
-# A word like "for" says next to nothing, though few titles hold it: "watches for men" asks for watches.
-FUNCTION_WORD = 0.1
 
 # A word that so few items hold may be their fault of spelling, if so many times more hold the one next to it.
 RARE = 2

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.domain.offers import describing
-from services.domain.search import BRAND, MAX_BRAND_WORDS, Bm25f
-from services.domain.words import analyse, asked, words
+from services.domain.search import BRAND, FUNCTION_WORD, MAX_BRAND_WORDS, Bm25f
+from services.domain.words import FUNCTION_WORDS, asked, words
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 
@@ -45,7 +45,11 @@ class Words:
     def scores(self, query: str) -> Float32:
         """BM25F of each item, NaN where it holds no word of the query: (n,)."""
         out = np.zeros(self._n)
-        for term, count in Counter(analyse(query)).items():
+        counts: dict[str, float] = defaultdict(float)
+        for word in words(query):
+            for term in word.terms:
+                counts[term] += FUNCTION_WORD if word.text in FUNCTION_WORDS else 1
+        for term, count in counts.items():
             out += count * self._of(term)
         for name in self._named(query):
             theirs = self._brands[name]

@@ -18,13 +18,16 @@ ITEMS = [
 ]
 
 
-@pytest.mark.parametrize("query", ["red", "red lamp", "running shoes shoes", "acme", "red acme lamp", "unheard of", ""])
+@pytest.mark.parametrize(
+    "query",
+    ["red", "red lamp", "running shoes shoes", "acme", "red acme lamp", "lamp for running", "unheard of", ""],
+)
 def test_as_the_retriever_says(query: str) -> None:
     columns, lexical = Columns(), Lexical()
     for item in ITEMS:
         lexical.add(columns.add(item), words_of(item))
     view = columns.view()
-    slots, scores, _ = lexical.view().search(query, view.shown, view, 10)
+    slots, scores, *_ = lexical.view().search(query, view.shown, view, 10)
     expected = {columns.ids[slot]: score for slot, score in zip(slots.tolist(), scores.tolist(), strict=True)}
     ours = Words(ITEMS).scores(query)
     found = {item.id: score for item, score in zip(ITEMS, ours.tolist(), strict=True) if not np.isnan(score)}
