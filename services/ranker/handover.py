@@ -24,7 +24,8 @@ def handover(request: ranker_pb2.RankRequest, scores: Floats) -> tuple[Floats, f
 
     - In scenes that coldstart's blend orders score ^ c * blend ^ (1 - c), the mean of their logarithms; `blend` is the
       candidate's score in that leg, the least of any that has one where it has none. The unit is left at 1.
-    - In a search the share of the best fused score of the retrieval, and c / 5 of the share of the best own score.
+    - In a search the share of the best fused score of the retrieval, and c / 5 of the share of the best own score. The
+      unit is 1 where c is 0: reasons then tell of the ranker's score alone.
     - Else, and where there is no other score, the scores as they are.
     """
     legs = {leg.leg: leg for leg in request.candidates.legs}
@@ -33,7 +34,7 @@ def handover(request: ranker_pb2.RankRequest, scores: Floats) -> tuple[Floats, f
         fused = np.maximum(np.array(request.candidates.score, np.float64), 0)
         if (fused > 0).any() and (scores > 0).any():
             unit = float(_OF_A_SEARCH * known / scores.max())
-            return fused / fused.max() + unit * scores, unit
+            return fused / fused.max() + unit * scores, unit or 1.0
     if request.scene in _SCENES and BLEND in legs:
         said = np.array(legs[BLEND].score, np.float64)
         if (said > 0).any():

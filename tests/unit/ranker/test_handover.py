@@ -31,7 +31,9 @@ def searched(events: int, *fused: float) -> ranker_pb2.RankRequest:
 
 def test_a_search_shows_what_fits_the_query_and_the_shopper_decides_among_that() -> None:
     scores = np.array([0.9, 0.6, 0.1])
-    assert handover(searched(0, 0.1, 0.8, 0.82), scores)[0].tolist() == pytest.approx([0.1 / 0.82, 0.8 / 0.82, 1])
+    handed, unit = handover(searched(0, 0.1, 0.8, 0.82), scores)
+    assert handed.tolist() == pytest.approx([0.1 / 0.82, 0.8 / 0.82, 1])
+    assert unit == 1
     handed, unit = handover(searched(27, 0.1, 0.8, 0.82), scores)
     assert handed.argsort().tolist() == [0, 2, 1]
     assert unit == pytest.approx(0.2 * 0.9 / 0.9)
