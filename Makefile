@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 # Where pip finds torch. The plain wheels of Linux bring gigabytes of CUDA: name PyTorch's index of CPU wheels here.
 TORCH_INDEX ?=
 READY := $(VENV)/.ready
+ENCODER := .souk/encoder/encoder.json
 BUNDLE := .souk/bundle/manifest.json
 export VENV
 
@@ -41,8 +42,10 @@ protos: setup  ## generate the stubs from protos/
 
 bundle: $(BUNDLE)  ## build the models into .souk/bundle
 
-$(BUNDLE): | setup
+$(ENCODER): | setup
 	$(BIN)/python -m training encoder export --out .souk/encoder
+
+$(BUNDLE): | $(ENCODER)
 	$(BIN)/python -m training bundle --encoder .souk/encoder --out .souk/bundle
 
 LOAD := .souk/load

@@ -39,7 +39,8 @@ def prepare(data: Path | None, home: Path, console: Console) -> Shop:
             known = ", ".join(_LOADERS)
             raise SystemExit(f"{data}: neither a dataset (docs/data.md) nor a folder that a loader knows ({known})")
     if not (_BUNDLE / "manifest.json").is_file():
-        _run(console, "encoder", "export", "--out", str(_ENCODER))
+        if not (_ENCODER / "encoder.json").is_file():
+            _run(console, "encoder", "export", "--out", str(_ENCODER))
         _run(console, "bundle", "--encoder", str(_ENCODER), "--out", str(_BUNDLE))
     return Shop(name, dataset, _BUNDLE, home / name)
 
