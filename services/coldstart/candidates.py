@@ -116,7 +116,7 @@ class _Choice:
             self._list("new", self._new(), 1.0)
         elif stage == types_pb2.STAGE_COLD:
             self._popular(1.0, 0.0)
-            self._list("popular_by_category", self._breadth(), 0.7)
+            self._list("popular_by_category", self._charts.breadth, 0.7)
             self._list("new", self._new(), 0.3)
             self._list(TREND, self._charts.rising, 0.2)
         else:
@@ -244,21 +244,13 @@ class _Choice:
 
     def _popular_in_segment(self) -> Scored:
         segments = segments_of(self._context.attributes)
-        charts = [chart for name in segments if (chart := self._charts.segments.get(name))]
+        charts = [chart for name in segments if (chart := self._charts.segment(name))]
         # What few people did says little: everybody's taste stands behind it.
         return _sum(*((_scaled(chart), 1.0) for chart in charts), (_scaled(self._charts.overall), 0.3))
 
     def _popular_in(self, categories: Mapping[str, float]) -> Scored:
         """Popular items of category paths, each counting by its share."""
-        return _sum(*((_scaled(self._charts.categories.get(name, ())), share) for name, share in categories.items()))
-
-    def _breadth(self) -> Scored:
-        """The best of every top category, then the second of each, and so on."""
-        tops = [chart for name, chart in sorted(self._charts.categories.items()) if len(roots(name)) == 1]
-        ranked = sorted(
-            ((rank, -score, item) for chart in tops for rank, (item, score) in enumerate(chart)),
-        )
-        return [(item, 1.0 / (1 + place)) for place, (_, _, item) in enumerate(ranked[:_LISTED])]
+        return _sum(*((_scaled(self._charts.category(name)), share) for name, share in categories.items()))
 
     def _new(self) -> Scored:
         """New items: nearest to the profile first, without one the newest first."""

@@ -41,6 +41,7 @@ class Crowd:
         for item, facts, shown, clicked in log.items():
             self.shelf.put(item, facts, shown, clicked)
             self.titles.put(item, facts.title)
+            self.popularity.put(item, facts)
         for item, counts in log.counted(list(LIKED | TURNED_DOWN)).items():
             self.shelf.heard(item, counts)
         some: list[Happening] = []
@@ -58,6 +59,7 @@ class Crowd:
         for item, facts in batch.items.items():
             self.shelf.put(item, facts)
             self.titles.put(item, facts.title)
+            self.popularity.put(item, facts)
         self.shelf.tried(batch.shown, batch.clicked, now)
         for item, kind in batch.joined:
             self.shelf.heard(item, {kind: 1})
@@ -71,7 +73,7 @@ class Crowd:
         """Makes charts and newcomers anew where something was told since the last time, or that was long ago."""
         if self._stale or now - self._refreshed > _REFRESH_SECONDS:
             self._stale, self._refreshed = False, now
-            self.popularity.refresh(self.shelf.facts())
+            self.popularity.refresh()
             self.shelf.refresh(now, self._new_days)
 
     def _add(self, happenings: list[Happening]) -> None:

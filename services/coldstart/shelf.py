@@ -3,8 +3,8 @@
 Grows with the catalogue, as the retriever's columns do, and with nothing else.
 """
 
-import heapq
 import threading
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +60,9 @@ class Shelf:
         self.newcomers: Sequence[Newcomer] = ()
         """The newest items, newest first, as of the last refresh."""
         self._new: frozenset[str] = frozenset()
+        self._offered: list[tuple[float, str]] = []
+        """Since when items are offered, of those that may be new; once sorted, the newest last."""
+        self._sorted = True
 
     def __len__(self) -> int:
         return len(self._facts)
@@ -71,7 +74,11 @@ class Shelf:
     def put(self, item: str, facts: Facts, shown: int = 0, clicked: int = 0) -> None:
         """Remembers an item; trials are added to those known."""
         with self._changing:
+            before = self._facts.get(item)
             self._facts[item] = facts
+            if before is None or before.created_at != facts.created_at:
+                self._offered.append((facts.created_at, item))
+                self._sorted = False
         self._try(item, shown, clicked)
 
     def tried(self, shown: Iterable[str], clicked: Iterable[str], now: float) -> None:
@@ -112,20 +119,9 @@ class Shelf:
         """Whether an item is among the newcomers."""
         return item in self._new
 
-    def facts(self) -> list[tuple[str, Facts]]:
-        """All that is remembered, as it is now."""
-        with self._changing:
-            return list(self._facts.items())
-
     def refresh(self, now: float, new_days: float) -> None:
         """Finds the new items: sellable, offered for at most `new_days`, not yet shown often."""
-        since = now - new_days * 86_400
-        new = (
-            (facts.created_at, item, facts)
-            for item, facts in self.facts()
-            if facts.created_at >= since and facts.sellable and self.trials(item)[0] < _TRIED
-        )
-        newest = heapq.nlargest(MAX_NEW, new, key=lambda each: each[:2])
+        newest = self._newest(now - new_days * 86_400)
         with self._changing:
             first = int(now // 60) - _ANSWER_MINUTES
             self._young = {minute: counts for minute, counts in self._young.items() if minute > first}
@@ -133,6 +129,25 @@ class Shelf:
             Newcomer(item, facts.category, created, *self.answered(item)) for created, item, facts in newest
         ]
         self._new = frozenset(item for _, item, _ in newest)
+
+    def _newest(self, since: float) -> list[tuple[float, str, Facts]]:
+        """The new items, newest first. What is too old now will be so for ever and is looked at no more."""
+        with self._changing:
+            if not self._sorted:
+                if len(self._offered) > 2 * len(self._facts):  # Items were told of with ever newer dates.
+                    self._offered = [(facts.created_at, item) for item, facts in self._facts.items()]
+                self._offered.sort()
+                self._sorted = True
+            del self._offered[: bisect_left(self._offered, (since, ""))]
+            found: dict[str, tuple[float, str, Facts]] = {}
+            for created, item in reversed(self._offered):
+                facts = self._facts[item]
+                # One that was told with other dates, too, stands here with each.
+                if facts.created_at == created and facts.sellable and self.trials(item)[0] < _TRIED:
+                    found[item] = created, item, facts
+                    if len(found) == MAX_NEW:
+                        break
+        return list(found.values())
 
     def _waiting(self, item: str) -> int:
         return sum(counts[item] for counts in list(self._young.values()))

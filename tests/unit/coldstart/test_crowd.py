@@ -23,8 +23,13 @@ def fill(shop: Shop) -> None:
 def derived(shop: Shop) -> list[object]:
     shop.refresh()
     crowd = shop.crowd
+    charts = crowd.popularity.charts
     return [
-        crowd.popularity.charts,
+        charts.overall,
+        charts.rising,
+        charts.breadth,
+        *(charts.category(path) for path in ("Tea", "Tea > Green")),
+        charts.segment("country=GB"),
         crowd.shelf.newcomers,
         crowd.met.near({"new": 1.0}, 20),
         crowd.bought.near({"old": 1.0}, 20),
@@ -52,7 +57,7 @@ def test_what_the_forgotten_did_is_gone_after_the_next_start(tmp_path: Path) -> 
         shop.refresh()
         charts = shop.crowd.popularity.charts
         assert {score for _, score in charts.overall} == {0.0}
-        assert charts.segments == {}
+        assert charts.segment("country=GB") == []
         assert shop.crowd.met.near({"new": 1.0}, 20) == []
 
 

@@ -124,7 +124,6 @@ def test_trends_are_those_of_coldstart_as_the_day_began() -> None:
     for row in np.flatnonzero(made.time < day * 86_400):
         item, time_ms = made.item_ids[made.item[row]], int(made.time[row] * 1000)
         known.add([Happening(1, "", time_ms, int(made.type[row]), item, False)])
-    known.refresh([])
     trends = Trends(made, np.ones(400, bool))
     found = trends.at(day * 86_400 + 3600.0)
     assert np.nanargmax(found) == 6
