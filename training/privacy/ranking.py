@@ -4,10 +4,10 @@ The features of a candidate are made by retrieval and the Transformer, which are
 others here: a shopper makes the legs, or teaches the heads, or is asked, and never two of it.
 """
 
+import math
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +23,16 @@ from training.privacy.learning import PACES, delta_for
 from training.ranker.config import RankerConfig
 from training.ranker.examples import session_examples
 from training.ranker.heads import OBJECTIVES, Rows, Teller, calibration_error, fit, rows_of
-from training.ranker.log import Bools, Floats, Ints
-from training.ranker.pipeline import Shop, make_teller, shopper_vectors
-from training.ranker.train import Training
+from training.ranker.log import Bools, Floats, Ints, Log
+from training.ranker.pipeline import Shop, make_teller, shopper_vectors, worth_of
+from training.ranker.train import Epoch, Trained, Training
 
 MOMENTS = 4
 """Latest moments of a shopper that the heads learn from."""
 # Of a hundred shoppers.
 _LEGS, _VALIDATED, _TESTED, _TAUGHT = 40, 10, 20, 30
-_EPOCHS = 8
-# Not to be reached: the epochs are to end it, so that the same seed gives the same numbers.
-_SECONDS = 3_600.0
+# Of a part: what is known of them lies in memory at once.
+_MOST_SHOPPERS = 5_000
 # Log-odds that something is clicked of which no leg says anything.
 _SELDOM = -5.0
 _TRUSTED = ("affinity", WORDS, MEANING, LIKE, PROFILE, TOGETHER, "popularity")
@@ -84,11 +83,23 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class RankingCost:
-    """Of one seed: NDCG@10 of the clicks among the candidates of the test's moments, and the calibration error of the
-    click; of the private heads what was promised.
+class Private:
+    """Heads that were learned privately, and what is promised to those who taught them.
 
     `epsilon` is what the accountant found to be spent, `noise` is over the clip; `pace` was chosen on the validation.
+    """
+
+    head: Head
+    epsilon: float
+    delta: float
+    noise: float
+    pace: Pace
+
+
+@dataclass(frozen=True)
+class RankingCost:
+    """Of one seed: NDCG@10 of the clicks among the candidates of the test's moments, and the calibration error of the
+    click; of the private heads what was promised, as in Private.
     """
 
     seed: int
@@ -131,9 +142,8 @@ def losses(head: Head, data: Shown) -> Floats:
     return found
 
 
-def cost(data: Candidates, epsilon: float, seed: int, done: Callable[[int, int], None]) -> RankingCost:
-    """Learns private heads with all of PACES and measures once what did best on the validation, beside the heads as
-    `train ranker` fits them (training.ranker.heads.fit) to the same moments.
+def learn_private(data: Candidates, epsilon: float, seed: int, done: Callable[[int, int], None]) -> Private:
+    """Private heads learned with all of PACES: what does best on the validation.
 
     `done` is told the heads that were learned, and of how many. Raises ValueError where no noise reaches epsilon.
     """
@@ -143,80 +153,133 @@ def cost(data: Candidates, epsilon: float, seed: int, done: Callable[[int, int],
     for pace in PACES:
         head = learn(data.train, pace, noise, seed)
         tried.append((_ndcg(head, data.validation), pace, head))
-        done(len(tried), len(PACES) + 1)
-    _, pace, private = max(tried, key=lambda each: each[0])
+        done(len(tried), len(PACES))
+    _, pace, best = max(tried, key=lambda each: each[0])
+    return Private(best, spent(noise, delta, pace), delta, noise, pace)
+
+
+def cost(data: Candidates, epsilon: float, seed: int, done: Callable[[int, int], None]) -> RankingCost:
+    """Measures private heads once, beside the heads as `train ranker` fits them (training.ranker.heads.fit) to the same
+    moments. `done` and what is raised: as learn_private."""
+    private = learn_private(data, epsilon, seed, done)
     plain = fitted(data.train)
-    done(len(PACES) + 1, len(PACES) + 1)
     return RankingCost(
         seed,
         len(data.train),
-        spent(noise, delta, pace),
-        delta,
-        noise,
-        pace,
+        private.epsilon,
+        private.delta,
+        private.noise,
+        private.pace,
         _ndcg(untrained(), data.test),
         _ndcg(plain, data.test),
-        _ndcg(private, data.test),
+        _ndcg(private.head, data.test),
         _error(plain, data.test),
-        _error(private, data.test),
+        _error(private.head, data.test),
     )
 
 
 def read_candidates(shop: Shop, seed: int, done: Callable[[int, int], None]) -> Candidates:
+    """As make_candidates, with the settings that `train ranker` has by itself. `done` is told the parts that are there,
+    and of how many."""
+    done(0, 4)
+    with tempfile.TemporaryDirectory() as directory:
+        trained = learn_legs(shop, RankerConfig(seed=seed), Path(directory), lambda epoch: None)
+    done(1, 4)
+    return make_candidates(shop, trained, seed, lambda made: done(made + 1, 4))
+
+
+def learn_legs(shop: Shop, config: RankerConfig, checkpoints: Path, told: Callable[[Epoch], None]) -> Trained:
+    """A Transformer of the 40 of 100 shoppers who make the legs, by a hash of the seed and each shopper's id; the 10 by
+    whom is chosen say after which epoch it ends. Nothing in it depends on anybody else, not even on whether they exist.
+
+    It looks at no clock, so that the same seed gives the same model. Raises ValueError where a part has nobody.
+    """
+    log, makers = _alone(shop.log, config.seed, 0, _LEGS + _VALIDATED)
+    by = replace(shop, log=log)
+    examples = session_examples(log, config.seed)
+    legs: Bools = makers[log.shopper[examples.end]] < _LEGS
+    learn, choose = np.flatnonzero(legs), np.flatnonzero(~legs)
+    if not len(learn) or not len(choose):
+        raise ValueError("shoppers: those who are to make the legs have no two sessions; give more shoppers")
+    choose = np.random.default_rng(config.seed).permutation(choose)[: config.validation_examples]
+    return Training(
+        log,
+        examples,
+        learn,
+        choose,
+        shop.content,
+        config,
+        math.inf,
+        checkpoints / "transformer.pt",
+        told,
+        worth=worth_of(by, examples.take(learn), config),
+    ).run()
+
+
+def make_candidates(shop: Shop, trained: Trained, seed: int, made: Callable[[int], None]) -> Candidates:
     """What retrieval would show the shoppers of a shop at the begins of their latest sessions, by a hash of the seed
-    and each shopper's id: 40 of 100 make the legs and teach the Transformer, 30 teach the heads, 10 are chosen by, 20
-    are measured on.
+    and each shopper's id: 40 of 100 make the legs (`trained` is of learn_legs), 30 teach the heads, 10 are chosen by,
+    20 are measured on; at most 5,000 of each.
 
     Of one shopper's rows nothing depends on another who teaches the heads: to be private is promised to these, for the
-    heads, and not to those who made the legs. `done` is told the parts that are there, and of how many. Raises
-    ValueError where a part has nobody.
+    heads, and not to those who made the legs. `made` is told how many of the three parts are there. Raises ValueError
+    where one has nobody.
     """
-    log = shop.log
-    places = np.array([bucket(f"{seed}:{shopper}", 100) for shopper in log.shopper_ids], np.int64)
-    legs = places < _LEGS
-    done(0, 4)
-    teller = _teller(shop, seed, legs)
+    log, _ = _alone(shop.log, seed, 0, _LEGS)
+    everybody = np.ones(len(log.item), np.bool_)
+    until = float(log.time.max(initial=0.0)) if log.has_time else 0.0
+    teller = make_teller(replace(shop, log=log), trained, until, everybody)
+    teller = replace(teller, situations=replace(teller.situations, log=shop.log))
+    places = _places(shop.log, seed)
     bounds = np.cumsum([_LEGS, _VALIDATED, _TESTED, _TAUGHT])
     parts: list[Shown] = []
     for name, low, high in zip(("validation", "test", "training"), bounds[:-1], bounds[1:], strict=True):
-        done(len(parts) + 1, 4)
-        parts.append(_shown(shop, teller, (places >= low) & (places < high), name))
-    done(4, 4)
+        those = np.flatnonzero((places >= low) & (places < high))
+        parts.append(_shown(shop, trained, teller, those, name))
+        made(len(parts))
     return Candidates(parts[2], parts[0], parts[1])
 
 
-def _teller(shop: Shop, seed: int, legs: Bools) -> Teller:
-    """Retrieval and a Transformer that know the shoppers `legs` alone, by number."""
-    log, config = shop.log, RankerConfig(seed=seed, epochs=_EPOCHS)
-    seen: Bools = legs[log.shopper]
-    examples = session_examples(log, seed)
-    learn = np.flatnonzero(legs[log.shopper[examples.end]])
-    if not len(learn):
-        raise ValueError("shoppers: those who are to make the legs have no two sessions; give more shoppers")
-    with tempfile.TemporaryDirectory() as directory:
-        trained = Training(
-            log,
-            examples,
-            learn,
-            learn[:0],
-            shop.content,
-            config,
-            time.monotonic() + _SECONDS,
-            Path(directory) / "transformer.pt",
-            lambda epoch: None,
-        ).run()
-    until = float(log.time[seen].max()) if log.has_time else 0.0
-    return make_teller(shop, trained, until, seen, seen)
+def _places(log: Log, seed: int) -> Ints:
+    """0 to 99 for each shopper, by a hash: who has which part."""
+    return np.array([bucket(f"{seed}:{shopper}", 100) for shopper in log.shopper_ids], np.int64)
 
 
-def _shown(shop: Shop, teller: Teller, those: Bools, name: str) -> Shown:
+def _alone(log: Log, seed: int, low: int, high: int) -> tuple[Log, Ints]:
+    """The log of the shoppers of these places alone, with the place of each. They are numbered by the order of their
+    ids: in the order of the whole log, drawn by lot, who else exists decides who stands where."""
+    places = _places(log, seed)
+    some = np.flatnonzero((places >= low) & (places < high)).tolist()
+    some = sorted(some, key=lambda number: log.shopper_ids[number])
+    rows = np.concatenate([np.arange(log.starts[one], log.starts[one + 1]) for one in some] or [np.empty(0, np.int64)])
+    sizes = np.diff(log.starts)[some]
+    session = log.session[rows]
+    return (
+        Log(
+            log.item_ids,
+            [log.shopper_ids[one] for one in some],
+            log.has_time,
+            np.repeat(np.arange(len(some)), sizes),
+            log.item[rows],
+            log.type[rows],
+            log.time[rows],
+            np.cumsum(np.diff(session, prepend=session[:1]) != 0),
+            log.scene[rows],
+            log.query[rows],
+        ),
+        places[some],
+    )
+
+
+def _shown(shop: Shop, trained: Trained, teller: Teller, those: Ints, name: str) -> Shown:
     log = shop.log
     examples = session_examples(log, 0, within=False)
     of = log.shopper[examples.end]
     # How many moments of the shopper come after each.
     after = np.searchsorted(of, of, "right") - 1 - np.arange(len(of))
-    chosen = np.flatnonzero(those[of] & (after < MOMENTS))
-    rows = rows_of(teller, examples.take(chosen), shopper_vectors(teller.trained, teller.table, log, examples, chosen))
+    some = np.intersect1d(those, of)[:_MOST_SHOPPERS]
+    chosen = np.flatnonzero(np.isin(of, some) & (after < MOMENTS))
+    rows = rows_of(teller, examples.take(chosen), shopper_vectors(trained, teller.table, log, examples, chosen))
     if not rows.labels[:, 0].any():
         raise ValueError(f"shoppers: nobody of the {name} liked what retrieval brings; give more shoppers")
     return Shown(rows, np.unique(of[chosen][rows.moment], return_inverse=True)[1])

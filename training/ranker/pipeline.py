@@ -119,9 +119,7 @@ def fit_ranker(
     curve = _curve(shop.answers, shown, config)
     rng = np.random.default_rng(config.seed)
     choose = rng.permutation(late)[: config.validation_examples]
-    counts = (
-        worth(suppliers(shop.items), examples.take(learn), config.supplier_weight) if config.supplier_weight else None
-    )
+    counts = worth_of(shop, examples.take(learn), config)
     told("Transformer")
     trained = Training(
         log,
@@ -153,7 +151,7 @@ def fit_ranker(
         "ranker.heads_from_answers": float(shown is not None),
         "ranker.items_read": float(shop.content.any(axis=1).mean()),
         "ranker.affinity_ndcg_at_10": trained.ndcg,
-        **_judge(heads, parts[1]),
+        **judge(heads, parts[1]),
     }
     told("what happened since")
     everything = np.concatenate([learn, late])
@@ -172,6 +170,26 @@ def fit_ranker(
         counts,
     ).run()
     return Fitted(again, heads, metrics)
+
+
+def worth_of(shop: Shop, examples: Examples, config: RankerConfig) -> Floats | None:
+    """What it counts that each item is wanted, where suppliers are to be weighed by the examples, else None. Raises
+    ValueError where there are no suppliers."""
+    return worth(suppliers(shop.items), examples, config.supplier_weight) if config.supplier_weight else None
+
+
+def judge(heads: Heads, rows: Rows) -> dict[str, float]:
+    """Calibration of each head, and NDCG@10 of the order among the candidates of each moment."""
+    if not len(rows.features):
+        return {}
+    probability = heads.probability(rows.features)
+    metrics = {
+        f"ranker.{objective}_{name}": value
+        for column, objective in enumerate(OBJECTIVES)
+        for name, value in calibration(probability[:, column] * rows.looked_at, rows.labels[:, column]).items()
+    }
+    metrics["ranker.ndcg_at_10_among_candidates"] = rows.ndcg(probability[:, 0])
+    return metrics
 
 
 def working_seconds(config: RankerConfig) -> float:
@@ -234,17 +252,3 @@ def _curve(answers: Answers | None, shown: Ints | None, config: RankerConfig) ->
     if answers is None or shown is None:
         raise TooLittle(f"objective {config.objective}: needs impressions, {_MIN_ANSWERS} of the latest with a click")
     return examination(answers)
-
-
-def _judge(heads: Heads, rows: Rows) -> dict[str, float]:
-    """Calibration of each head, and NDCG@10 of the order among the candidates of each moment."""
-    if not len(rows.features):
-        return {}
-    probability = heads.probability(rows.features)
-    metrics = {
-        f"ranker.{objective}_{name}": value
-        for column, objective in enumerate(OBJECTIVES)
-        for name, value in calibration(probability[:, column] * rows.looked_at, rows.labels[:, column]).items()
-    }
-    metrics["ranker.ndcg_at_10_among_candidates"] = rows.ndcg(probability[:, 0])
-    return metrics

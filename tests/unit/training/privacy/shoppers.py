@@ -24,15 +24,15 @@ def made_up(shoppers: int, foreseen: bool = True) -> Interests:
     return Interests(tuple(f"s{row}" for row in range(shoppers)), known, wanted)
 
 
-def shop(out: Path, of: dict[str, str]) -> Path:
-    """One view a day for each letter of each shopper."""
+def shop(out: Path, of: dict[str, str], a_day: int = 1) -> Path:
+    """A view for each letter of each shopper, so many a day, a minute after another."""
     with DatasetWriter(out, Info("toy", "1", "made up", "CC0-1.0")) as writer:
         writer.write("items", [{"item_id": item, "title": item} for item in "ABC"])
         writer.write("shoppers", [{"shopper_id": one, "attributes": '{"town": ["Bonn"]}'} for one in of])
         writer.write(
             "events",
             [
-                {"event_id": f"{one}{n}", "shopper_id": one, "type": "VIEW", "item_id": item, "time": _day(n)}
+                {"event_id": f"{one}{n}", "shopper_id": one, "type": "VIEW", "item_id": item, "time": _time(n, a_day)}
                 for one, items in of.items()
                 for n, item in enumerate(items)
             ],
@@ -40,5 +40,5 @@ def shop(out: Path, of: dict[str, str]) -> Path:
     return out
 
 
-def _day(number: int) -> str:
-    return f"2026-01-{number + 1:02d}T00:00:00Z"
+def _time(number: int, a_day: int) -> str:
+    return f"2026-01-{number // a_day + 1:02d}T00:{number % a_day:02d}:00Z"
