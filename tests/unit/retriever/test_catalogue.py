@@ -199,6 +199,37 @@ def test_pending_items_are_read_in_pages(opened: Open) -> None:
     assert len(opened.catalogue.pending(OTHER.version, 0, 100)[0]) == 7
 
 
+def test_what_is_asked_of_named_items_takes_no_longer_with_more_items(opened: Open) -> None:
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def asked() -> int:
+        """Instructions of SQLite, in tens."""
+        nonlocal steps
+        steps = 0
+        with opened.catalogue.reading() as db:
+            db.set_progress_handler(count, 10)
+        assert len(opened.catalogue.untold("told", SPACE.version, named)) == len(named)
+        assert opened.catalogue.lacking("told", named) == set(named)
+        return steps
+
+    def fill(first: int, last: int) -> None:
+        opened.upsert(*(item(f"a{n}") for n in range(first, last)))
+        made = [MadeVector(f"a{n}", 1, np.array([1, 0, 0, n], np.float32)) for n in range(first, last)]
+        opened.catalogue.submit(len(made), lambda transaction: transaction.put_vectors(SPACE, made)).result(10)
+
+    # As many as a worker asks about at once: by their number SQLite chooses where it begins.
+    named = [f"a{n}" for n in range(64)]
+    fill(0, 64)
+    few = asked()
+    fill(64, 2_000)
+    assert asked() <= 2 * few
+
+
 def test_dropping_a_space_leaves_the_other(opened: Open) -> None:
     opened.upsert(item("a"), item("b"))
     for item_id in ("a", "b"):
