@@ -31,6 +31,8 @@ BUILD_ROWS = 2_000
 MIN_STALE = 2_000
 MAX_DELTA_SHARE = 0.02
 MAX_ENDED_SHARE = 0.2
+# Up to this share of the base the allowed slots are listed: cheaper than looking through all rows.
+LISTED_SHARE = 0.1
 # An item's earlier versions looked at when its vector is searched for in the base.
 MAX_VERSIONS = 64
 
@@ -60,10 +62,24 @@ class Base:
 
 @dataclass(frozen=True)
 class _Selection:
-    """Rows of the base that a mask allows."""
+    """Rows of the base that a mask allows: as flags or as numbers, the other made where it is asked for."""
 
-    rows: Mask
+    among: int
     count: int
+    _flags: Mask | None = None
+    _numbers: Rows | None = None
+
+    def flags(self) -> Mask:
+        """Whether each row is allowed, shape (among,)."""
+        if self._flags is not None:
+            return self._flags
+        flags = np.zeros(self.among, dtype=np.bool_)
+        flags[self._numbers] = True
+        return flags
+
+    def numbers(self) -> Rows:
+        """The allowed rows, shape (count,), in no order."""
+        return self._numbers if self._numbers is not None else np.flatnonzero(self.flags())
 
 
 @dataclass(frozen=True)
@@ -141,8 +157,15 @@ class DenseView:
         return kept
 
     def _select(self, mask: Mask) -> _Selection:
-        rows = np.take(mask, self.base_slots)
-        return _Selection(rows, int(np.count_nonzero(rows)))
+        among = len(self.base_slots)
+        if np.count_nonzero(mask) > LISTED_SHARE * among:
+            flags = np.take(mask, self.base_slots)
+            return _Selection(among, int(np.count_nonzero(flags)), _flags=flags)
+        slots = np.flatnonzero(mask)
+        numbers = self.row_of[slots[slots < len(self.row_of)]].astype(np.int64)
+        # A row beyond the base is of the delta, or was given after this view was taken.
+        numbers = numbers[(numbers >= 0) & (numbers < among)]
+        return _Selection(among, len(numbers), _numbers=numbers)
 
     def _search_base(self, query: Float32, selected: _Selection, k: int, plan: Plan) -> tuple[Rows, Float32]:
         if plan.kind == "ann":
@@ -150,7 +173,7 @@ class DenseView:
             # Scored anew: the same vector has the same score to the last bit whichever plan found it.
             if len(rows) == k:
                 return rows, inner_products(self.base.vectors, rows, query)
-        rows = np.flatnonzero(selected.rows)
+        rows = selected.numbers()
         scores = inner_products(self.base.vectors, rows, query)
         near = contenders(scores, k)
         return rows[near], scores[near]
@@ -159,13 +182,14 @@ class DenseView:
         """Rows that the graph search found, all allowed; fewer than k where it met too few."""
         # FAISS keeps no reference to what it is given: bitmap and selector must outlive the search.
         bitmap = selector = None
-        if selected.count < len(selected.rows):
-            bitmap = np.packbits(selected.rows, bitorder="little")
+        flags = selected.flags()
+        if selected.count < selected.among:
+            bitmap = np.packbits(flags, bitorder="little")
             selector = faiss.IDSelectorBitmap(bitmap)
         parameters = faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
         _, rows = self.base.index.search(query[None], k, params=parameters)
         found: Rows = rows[0][rows[0] >= 0].astype(np.int64)
-        return found[selected.rows[found]]
+        return found[flags[found]]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.retriever import dense as dense_module
-from services.retriever.columns import Columns
+from services.retriever.columns import Columns, ColumnsView
 from services.retriever.dense import Dense, inner_products, normalised
+from services.retriever.order import Mask
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from tests.unit.retriever.items import CONTENT, random_vectors
 
 DIM = 8
+
+
+def only(slot: int, columns: ColumnsView) -> Mask:
+    """Allows one slot."""
+    mask = np.zeros(columns.size, dtype=np.bool_)
+    mask[slot] = True
+    return mask
 
 
 class Shelf:
@@ -46,6 +54,9 @@ class Shelf:
         slots, scores, _ = view.search(query, columns.shown, columns, k=len(self.held) + 5)
         got = {self.columns.ids[slot]: score for slot, score in zip(slots.tolist(), scores.tolist(), strict=True)}
         assert got == pytest.approx({i: float(normalised(v) @ query) for i, v in self.held.items()}, abs=1e-5)
+        for slot in np.flatnonzero(columns.alive).tolist():
+            slots, _, _ = view.search(query, only(slot, columns), columns, k=2)
+            assert slots.tolist() == ([slot] if self.columns.ids[slot] in self.held else [])
         assert view.present == len(self.held)
         assert view.ended == np.count_nonzero(~columns.alive[view.base_slots])
 
@@ -54,6 +65,7 @@ class Shelf:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense_module, "MIN_STALE", 3)
     monkeypatch.setattr(dense_module, "ANN_ROWS", 12)
+    monkeypatch.setattr(dense_module, "LISTED_SHARE", 1.0)
 
 
 # What happens to which of eight items; "change" keeps the vector, "begin" and "end" are the two halves of a rebuild.
@@ -91,6 +103,20 @@ def test_nothing_is_lost_whenever_a_rebuild_begins_and_ends(script: list[tuple[s
     shelf.check()
 
 
+@pytest.mark.usefixtures("small")
+def test_a_filter_that_allows_few_finds_them_in_base_and_delta() -> None:
+    shelf = Shelf()
+    for number, vector in enumerate(random_vectors(20, DIM)):
+        shelf.write(f"i{number}", vector)
+    shelf.rebuild()
+    for number, vector in enumerate(random_vectors(3, DIM, seed=1)):
+        shelf.write(f"new{number}", vector)
+    shelf.write("pending", None)
+    view = shelf.dense.view()
+    assert (len(view.base_slots), len(view.delta_slots)) == (20, 3)
+    shelf.check()
+
+
 def test_a_view_stays_as_it_was() -> None:
     shelf = Shelf()
     vectors = random_vectors(4, DIM)
@@ -106,6 +132,7 @@ def test_a_view_stays_as_it_was() -> None:
     slots, _, _ = view.search(vectors[0], columns.shown, columns, k=5)
     assert [shelf.columns.ids[slot] for slot in slots] == ["a"]
     assert view.vector(pending) is None
+    assert not len(view.search(vectors[2], only(pending, columns), columns, k=5)[0])
 
 
 @pytest.mark.usefixtures("small")
