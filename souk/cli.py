@@ -4,6 +4,7 @@ Tables for people, --json for programs. Exit code 1 where the shop refused or di
 """
 
 import getpass
+import re
 import time
 import uuid
 from collections import Counter
@@ -37,6 +38,8 @@ out = Console()
 err = Console(stderr=True)
 
 _MAX_BAD_ROWS_SHOWN = 10
+# How gRPC says that no process listens at an address.
+_REFUSED = re.compile(r"ipv[46]:(\S+?): .*connection refused", re.IGNORECASE | re.DOTALL)
 
 Shop = Annotated[str, typer.Option("--shop", envvar="SOUK_SHOP", help="host:port of the gateway.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
@@ -64,7 +67,14 @@ def _client(
         try:
             yield client
         except grpc.aio.AioRpcError as error:
-            err.print(f"[red]{error.code().name}[/red]: {escape(error.details() or '')}")
+            if refused := _REFUSED.search(error.details() or ""):
+                err.print(
+                    f"[red]nothing answers at {refused[1]}[/red]: is the shop running (python -m services)? --help "
+                    "says which option or variable names another address",
+                    soft_wrap=True,
+                )
+            else:
+                err.print(f"[red]{error.code().name}[/red]: {escape(error.details() or '')}")
             raise typer.Exit(1) from None
 
 
@@ -588,7 +598,8 @@ def _show(
     if as_json:
         out.print_json(MessageToJson(answer))
         return
-    out.print(hits_table(hits, explain))
+    shown = list(hits)
+    out.print(hits_table(shown, explain) if shown else "nothing fits")
     out.print(info_line(info))
     if info.next_page_token:
         out.print(f"[dim]next page: --page {info.next_page_token}[/dim]", soft_wrap=True)
