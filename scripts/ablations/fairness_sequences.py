@@ -3,9 +3,8 @@
     python scripts/ablations/fairness_sequences.py --sequences FILE --items FILE --ranker DIR --seed 1 --draw 7
 
 `--ranker` and `--seed` are those of a finished training; `--draw` draws 4,000 shoppers. Choices on their last item but
-one, the test on the last, as `evaluate fairness` has it (training.fairness.evaluate.judge_seed), but for three things:
-chances are those that the blend itself gives the items of the catalogue (softmax), 1,500 candidates of a shopper in
-place of 200 may stand in a list, and lists are made together, in two passes. The blend's weights were fitted to the
+one, the test on the last, as `evaluate fairness` has it (training.fairness.evaluate.judge_seed), but that chances are
+those that the blend itself gives the items of the catalogue (softmax). The blend's weights were fitted to the
 validation of 4,096 shoppers; the network learned nothing of it.
 """
 
@@ -17,7 +16,7 @@ import numpy as np
 from souk.types.v1 import types_pb2
 from training.coldstart.segments import Segments
 from training.evaluate.ranking import Moment, last_events
-from training.fairness.evaluate import Asked, Tested, judge_seed
+from training.fairness.evaluate import CANDIDATES, Asked, Tested, judge_seed
 from training.fairness.groups import shopper_groups
 from training.ranker.log import Floats, Ints, Log
 from training.ranker.sequences.export import Served
@@ -26,8 +25,6 @@ from training.ranker.sequences.judging import leave_out
 from training.ranker.suppliers import suppliers
 
 _SHOPPERS = 4000
-_CANDIDATES = 1500
-_PASSES = 2
 _AT_ONCE = 250
 
 
@@ -52,7 +49,7 @@ def main() -> None:
     groups, test_groups = (shopper_groups(nothing, log, at) for at in moments)
     by = suppliers([items.get(item, types_pb2.Item(id=item)) for item in log.item_ids])
     chances = validation.scores, test.scores
-    show(judge_seed(given.draw, validation, test, chances, groups, test_groups, by, [], _PASSES))
+    show(judge_seed(given.draw, validation, test, chances, groups, test_groups, by, []))
 
 
 def log_of(sequences: Sequences) -> Log:
@@ -86,7 +83,7 @@ def asked(served: Served, log: Log, at: Moment) -> Asked:
             scores = leave_out(scores, some)
         scores = np.exp(scores - scores.max(axis=1, keepdims=True)).astype(np.float64)
         scores /= scores.sum(axis=1, keepdims=True)
-        chosen = np.argsort(-scores, axis=1, kind="stable")[:, :_CANDIDATES]
+        chosen = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
         items.append(chosen)
         chances.append(np.take_along_axis(scores, chosen, axis=1))
     return Asked.of(at, np.concatenate(items), np.concatenate(chances))

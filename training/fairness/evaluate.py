@@ -38,10 +38,13 @@ from training.ranker.suppliers import Facet, suppliers
 
 LOSS, GOAL = 0.01, -0.3
 """Share of NDCG@10 that may be lost, and change of the Gini coefficient aimed at."""
-STRENGTHS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.6, 2.4, 3.6)
-"""What is tried, in units of the mean chance of what stands in lists as they are ranked."""
+STRENGTHS = tuple(float(f"{one:.2g}") for one in np.geomspace(0.03, 2.4, 36))
+"""What is tried, each 13% more than the one before, in units of the mean chance of what stands in lists as they are
+ranked."""
 AS_RANKED, LIMITED, SHARED, TO_GOAL = "as ranked", "at most 2 a list", "shared out", "shared out to -30%"
-CANDIDATES = 200
+CANDIDATES = 1500
+"""Of a shopper: a small brand's best places are often beyond the first hundreds."""
+_PASSES = 2
 _MOST = 2
 # Popularity beside the neighbours, each divided by its best.
 _POPULARITY = (0.003, 0.03, 0.3, 3.0)
@@ -196,11 +199,11 @@ def judge_seed(
     test_groups: Mapping[str, Bools],
     by: Facet,
     others: list[Facet],
-    passes: int = 1,
 ) -> Tested:
     """Chooses strengths on the validation, tests once. Groups of shoppers that are in both are judged.
 
-    `chances` of the candidates of both, made without what the test wants; `passes` as for shared_out.
+    `chances` of the candidates of both, made without what the test wants. Lists are made together, in two passes
+    (shared_out).
     """
     names = [name for name in test_groups if name in groups]
     chance, test_chance = chances
@@ -211,7 +214,7 @@ def judge_seed(
     tried = []
     for strength in STRENGTHS:
         lists = shared_out(
-            chance, by.group[validation.items], count, strength * unit, turns(validation.at, seed), passes
+            chance, by.group[validation.items], count, strength * unit, turns(validation.at, seed), _PASSES
         )
         after = validation.ndcg(lists)
         change = {name: float(after[those].mean() / before[those].mean() - 1) for name, those in groups.items()}
@@ -228,7 +231,7 @@ def judge_seed(
     lists_of = {AS_RANKED: as_ranked(test_chance), LIMITED: limited(test_chance, supplier, _MOST)}
     for name, found in chosen.items():
         if found is not None:
-            lists_of[name] = shared_out(test_chance, supplier, count, found * unit, turns(test.at, seed), passes)
+            lists_of[name] = shared_out(test_chance, supplier, count, found * unit, turns(test.at, seed), _PASSES)
     plain = lists_of[AS_RANKED]
     systems = {name: _judged(test, lists, plain, by, others, test_groups, names) for name, lists in lists_of.items()}
     shares = {

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.unit.training.ranker.logs import PURCHASE, log
 from training.cli import app
 from training.data.canonical import DatasetWriter, Info
+from training.evaluate.ranking import last_events
 from training.fairness import groups
 from training.fairness.chance import cross_fitted
-from training.fairness.evaluate import LOSS
+from training.fairness.evaluate import LOSS, STRENGTHS, Asked, judge_seed, turns
+from training.fairness.lists import as_ranked, exposure_of, gini, shared_out
+from training.ranker.suppliers import Facet
 
 _DAYS, _ITEMS, _SHOPPERS = 60, 40, 90
 
@@ -88,6 +92,31 @@ def test_a_shop_of_one_supplier_is_refused(tmp_path: Path) -> None:
     said = CliRunner().invoke(app, ["evaluate", "fairness", "--data", str(path), "--out", str(tmp_path / "r")])
     assert said.exit_code == 1
     assert "nobody to be fair to" in said.stdout
+
+
+def test_lists_are_made_together_in_two_passes() -> None:
+    random = np.random.default_rng(2)
+    bought = [
+        (n, int(item), PURCHASE, 24.0 * day) for n in range(60) for day, item in enumerate(random.integers(40, size=4))
+    ]
+    at = last_events(log(bought, items=40), 1, 0, 60)
+    items = random.permuted(np.tile(np.arange(40), (60, 1)), axis=1)[:, :30]
+    chance = -np.sort(-random.random(items.shape), axis=1)
+    by = Facet("brand", np.arange(40) // 3, [f"b{n}" for n in range(14)])
+    asked = Asked.of(at, items, chance)
+    everybody = {"all": np.ones(60, np.bool_)}
+    tried = judge_seed(0, asked, asked, (chance, chance), everybody, everybody, by, []).tried
+    line = by.group[items]
+    plain = as_ranked(chance)
+    unit = float(np.take_along_axis(chance, plain, axis=1).mean())
+
+    def changes(passes: int) -> list[float]:
+        made = [shared_out(chance, line, 14, one * unit, turns(at, 0), passes) for one in STRENGTHS]
+        unequal, *after = (gini(exposure_of(np.take_along_axis(line, one, axis=1), 14)) for one in (plain, *made))
+        return [one / unequal - 1 for one in after]
+
+    assert [one.gini for one in tried] == pytest.approx(changes(2))
+    assert [one.gini for one in tried] != pytest.approx(changes(1))
 
 
 def test_chances_mean_the_same_for_shoppers_whose_scores_do_not() -> None:
