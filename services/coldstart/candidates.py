@@ -13,6 +13,7 @@ strategies it says whom HOME and what leans on it would show; without a ranker b
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -179,8 +180,8 @@ class _Choice:
         seen = {*self._context.seen_item_ids, *self._context.cart_item_ids}
         new = [newcomer for newcomer in self._crowd.shelf.newcomers if newcomer.item not in seen]
         own = {root for share in self._context.categories for root in roots(share.name)[:1]}
-        arms = [newcomer for newcomer in new if roots(newcomer.category)[:1] and roots(newcomer.category)[0] in own]
-        arms = (arms or new)[:MAX_ARMS]
+        alike = (newcomer for newcomer in new if own.intersection(roots(newcomer.category)[:1])) if own else ()
+        arms = list(islice(alike, MAX_ARMS)) or new[:MAX_ARMS]
         expected = exploration.expectations(arms, self._knowledge.blended, self._crowd.shelf.answered)
         drawn = exploration.draw(arms, expected, self._sources.random())
         if drawn is not None:
