@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,10 @@ def ranker_command(
     config: Annotated[Path | None, typer.Option(help="TOML with settings of training.ranker.config.")] = None,
     minutes: Annotated[float | None, typer.Option(help="The whole training takes no longer.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the weights, the samples and the numbering.")] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(help="Heads that are private by shopper, and what they may spend (docs/privacy.md)."),
+    ] = None,
     cache: Annotated[Path, _CACHE] = Path(".souk/content"),
     quality_gate: Annotated[Path | None, _GATE] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --sequences: the measures as JSON.")] = False,
@@ -61,7 +66,12 @@ def ranker_command(
         if (dataset is None) == (sequences is None):
             raise ValueError("give exactly one of --dataset and --sequences")
         if sequences is not None:
-            log_only = {"--config": config, "--minutes": minutes, "--quality-gate": quality_gate}
+            log_only = {
+                "--config": config,
+                "--minutes": minutes,
+                "--quality-gate": quality_gate,
+                "--epsilon": epsilon,
+            }
             if given := [name for name, value in log_only.items() if value is not None]:
                 raise ValueError(f"{', '.join(given)}: goes with --dataset, not with --sequences")
             if bundle is not None and items is None:
@@ -74,7 +84,7 @@ def ranker_command(
         if dataset is None or bundle is None:
             raise ValueError("--bundle: is missing; --dataset needs the encoder of the content space")
         _require_quality(dataset, quality_gate)
-        _train_on_log(dataset, bundle, out, config, minutes, seed, cache)
+        _train_on_log(dataset, bundle, out, config, minutes, seed, epsilon, cache)
 
 
 def _train_on_log(
@@ -84,21 +94,27 @@ def _train_on_log(
     config: Path | None,
     minutes: float | None,
     seed: int | None,
+    epsilon: float | None,
     cache: Path,
 ) -> None:
     started = time.monotonic()
     from training.content import Encoder
     from training.data.canonical import open_dataset
     from training.ranker.answers import read_answers
-    from training.ranker.config import read_config
+    from training.ranker.config import RankerConfig, read_config
     from training.ranker.export import export_ranker
     from training.ranker.log import read_log
     from training.ranker.pipeline import CONTENT, Shop, fit_ranker, working_seconds
+
+    if epsilon is not None:
+        from training.privacy.ranker import fit_private_ranker, refuse_meaningless
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     if out.exists():
         raise FileExistsError(f"{out}: exists already; name a new directory with --out")
     settings = read_config(config, minutes=minutes, seed=seed)
+    if epsilon is not None:
+        refuse_meaningless(settings, epsilon)
     encoder = Encoder.open(bundle)
     data = open_dataset(dataset)
     checkpoints = out.parent / f".{out.name}.checkpoints"
@@ -106,25 +122,38 @@ def _train_on_log(
     with _progress() as progress:
         log = read_log(data, data.events(), settings.seed)
         told = _Task(progress, "content vectors")
-        until = started + CONTENT * working_seconds(settings)
-        answers = read_answers(data, log) if log.has_time else None
+        # Private heads are to be the same for the same seed: no clock says which texts are read.
+        until = started + CONTENT * working_seconds(settings) if epsilon is None else math.inf
+        answers = read_answers(data, log) if log.has_time and epsilon is None else None
         shop = Shop.of(log, read_items(dataset), encoder, cache, told, until, answers)
         epochs = _Task(progress, "Transformer, epochs")
-        fitted = fit_ranker(
-            shop,
-            settings,
-            started,
-            checkpoints,
-            lambda what: progress.console.print(f"{time.monotonic() - started:5.0f} s  {what}", highlight=False),
-            lambda epoch: epochs.epoch(epoch, settings.epochs),
-        )
-        progress.console.print(f"{time.monotonic() - started:5.0f} s  ONNX and its gates", highlight=False)
-        card = export_ranker(
-            fitted.trained, fitted.heads, log.item_ids, encoder.manifest.space_version, fitted.metrics, out
-        )
+
+        def step(what: str) -> None:
+            progress.console.print(f"{time.monotonic() - started:5.0f} s  {what}", highlight=False)
+
+        def epoch_told(epoch: Any) -> None:
+            epochs.epoch(epoch, settings.epochs)
+
+        if epsilon is None:
+            fitted, promise = fit_ranker(shop, settings, started, checkpoints, step, epoch_told), None
+        else:
+            # The default is in the code for everybody to read: the noise must not come of it.
+            secret = None if settings.seed == RankerConfig.seed else settings.seed
+            fitted, promise = fit_private_ranker(shop, settings, epsilon, secret, checkpoints, step, epoch_told)
+        step("ONNX and its gates")
+        space = encoder.manifest.space_version
+        card = export_ranker(fitted.trained, fitted.heads, log.item_ids, space, fitted.metrics, out, promise)
     shutil.rmtree(checkpoints)
-    record("train ranker", [dataset, bundle, config], asdict(settings), card.metrics, out)
+    record("train ranker", [dataset, bundle, config], {**asdict(settings), "epsilon": epsilon}, card.metrics, out)
     _tell_metrics(card.metrics)
+    if promise is not None:
+        console.print(
+            f"private heads: epsilon {promise.epsilon:.2f}, delta {promise.delta:.1e}, noise {promise.noise:.2f} x the "
+            f"clip of {promise.clip:g}, for the {promise.shoppers:,} shoppers who taught them. {promise.covers} "
+            f"{promise.leaves_out}",
+            soft_wrap=True,
+            highlight=False,
+        )
     console.print(
         f"{len(fitted.trained.known):,} items known, behaviour space {card.manifest.space_version[:12]}, "
         f"{time.monotonic() - started:.0f} s -> {out}",

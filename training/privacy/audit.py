@@ -38,16 +38,17 @@ Data = TypeVar("Data", bound=Crowd)
 @dataclass(frozen=True)
 class Taught(Generic[Data]):
     """A kind of head: how it is learned privately (with a pace, the noise and a seed) and as it is without (with a
-    seed), the loss (n,) of each shopper, and NDCG@10 over shoppers."""
+    seed), the loss (n,) of each shopper, NDCG@10 over shoppers, and the steps that epsilon pays for."""
 
     private: Callable[[Data, Pace, float, int], Head]
     plain: Callable[[Data, int], Head]
     losses: Callable[[Head, Data], Floats]
     ndcg: Callable[[Head, Data], float]
+    paid: Pace
 
 
 PROFILE: Taught[Interests] = Taught(
-    learn, lambda data, seed: learn(data, _CONVERGED, None, seed), Head.losses, Head.ndcg
+    learn, lambda data, seed: learn(data, _CONVERGED, None, seed), Head.losses, Head.ndcg, PACES[0]
 )
 
 
@@ -121,7 +122,7 @@ def audit(
     # Each shopper in half of the heads: a row of numbers a shopper, the lower half are in.
     member = rng.random((models, shoppers)).argsort(axis=0) < models // 2
     delta = delta_for(int(member.sum(axis=1).max()))
-    noise = noise_for(epsilon, delta, PACES[0])
+    noise = noise_for(epsilon, delta, taught.paid)
     total = 2 * models + len(PACES)
 
     def those(model: int) -> Data:

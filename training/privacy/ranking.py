@@ -29,6 +29,8 @@ from training.ranker.train import Epoch, Trained, Training
 
 MOMENTS = 4
 """Latest moments of a shopper that the heads learn from."""
+PAID = Pace(sum(pace.steps for pace in PACES), PACES[0].share, math.nan)
+"""The steps of all of PACES, which share one chance to take part: what epsilon pays for."""
 # Of a hundred shoppers.
 _LEGS, _VALIDATED, _TESTED, _TAUGHT = 40, 10, 20, 30
 # Of a part: what is known of them lies in memory at once.
@@ -145,17 +147,18 @@ def losses(head: Head, data: Shown) -> Floats:
 def learn_private(data: Candidates, epsilon: float, seed: int, done: Callable[[int, int], None]) -> Private:
     """Private heads learned with all of PACES: what does best on the validation.
 
-    `done` is told the heads that were learned, and of how many. Raises ValueError where no noise reaches epsilon.
+    The choice looks at all of them, so epsilon pays for all, each with noise of its own. `done` is told the heads that
+    were learned, and of how many. Raises ValueError where no noise reaches epsilon.
     """
     delta = delta_for(len(data.train))
-    noise = noise_for(epsilon, delta, PACES[0])
+    noise = noise_for(epsilon, delta, PAID)
     tried = []
-    for pace in PACES:
-        head = learn(data.train, pace, noise, seed)
+    for number, pace in enumerate(PACES):
+        head = learn(data.train, pace, noise, len(PACES) * seed + number)
         tried.append((_ndcg(head, data.validation), pace, head))
         done(len(tried), len(PACES))
     _, pace, best = max(tried, key=lambda each: each[0])
-    return Private(best, spent(noise, delta, pace), delta, noise, pace)
+    return Private(best, spent(noise, delta, PAID), delta, noise, pace)
 
 
 def cost(data: Candidates, epsilon: float, seed: int, done: Callable[[int, int], None]) -> RankingCost:
@@ -299,5 +302,5 @@ def _losses(scores: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor) ->
     return found
 
 
-RANKING: Taught[Shown] = Taught(learn, lambda data, seed: fitted(data), losses, _ndcg)
+RANKING: Taught[Shown] = Taught(learn, lambda data, seed: fitted(data), losses, _ndcg, PAID)
 """The ranking heads, as training.privacy.audit attacks them."""

@@ -20,11 +20,33 @@ class CardError(Exception):
 
 
 @dataclass(frozen=True)
+class Promise:
+    """Differential privacy of the heads, by shopper: (epsilon, delta) as the accountant found it.
+
+    `noise` is its standard deviation over `clip`, the length to which the gradient of a shopper is cut; each of `steps`
+    took a shopper with the chance `share`. `shoppers` are promised this, `covers` says who they are, `leaves_out` who
+    and what is not covered.
+    """
+
+    epsilon: float
+    delta: float
+    noise: float
+    clip: float
+    steps: int
+    share: float
+    shoppers: int
+    covers: str
+    leaves_out: str
+
+
+@dataclass(frozen=True)
 class RankerCard:
-    """What a trained ranker is and what it proved; kept beside it as ranker.json."""
+    """What a trained ranker is, what it proved, and what is promised to shoppers where its heads are private; kept
+    beside it as ranker.json."""
 
     manifest: RankerManifest
     metrics: dict[str, float]
+    privacy: Promise | None = None
 
     def write(self, path: Path) -> None:
         """Writes the card as JSON."""
@@ -35,7 +57,9 @@ class RankerCard:
         """Reads a card. Raises CardError if it is not there or not one."""
         values = read_card(path, "python -m training train ranker")
         try:
-            return cls(RankerManifest.from_json(values["manifest"]), values["metrics"])
+            manifest, metrics, promised = values["manifest"], values["metrics"], values.get("privacy")
+            privacy = None if promised is None else Promise(**promised)
+            return cls(RankerManifest.from_json(manifest), metrics, privacy)
         except (ValueError, KeyError, TypeError) as error:
             raise CardError(f"{path}: not a ranker's card ({type(error).__name__}: {error})") from None
 

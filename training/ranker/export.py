@@ -17,7 +17,7 @@ from services.domain.features import FEATURES
 from souk.vectors import Float32
 from training.new_directory import new_directory
 from training.onnx_file import write_onnx
-from training.ranker.card import CARD, HEADS, ITEMS, PROJECTION, SHOPPER, RankerCard
+from training.ranker.card import CARD, HEADS, ITEMS, PROJECTION, SHOPPER, Promise, RankerCard
 from training.ranker.heads import OBJECTIVES, SCENE_WEIGHTS, Heads
 from training.ranker.model import TYPES, Shopper
 from training.ranker.train import Trained
@@ -39,23 +39,35 @@ class _Logistic(nn.Module):
         super().__init__()
         self.register_buffer("weights", torch.from_numpy(heads.weights))
         self.register_buffer("bias", torch.from_numpy(heads.bias))
-        # Side by side: one product for all objectives.
-        self.register_buffer("doubt", torch.from_numpy(np.concatenate(list(heads.doubt), axis=1)))
+        self.doubts = heads.doubt is not None
+        if heads.doubt is not None:
+            # Side by side: one product for all objectives.
+            self.register_buffer("doubt", torch.from_numpy(np.concatenate(list(heads.doubt), axis=1)))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        weights, bias, doubt = (self.get_buffer(name) for name in ("weights", "bias", "doubt"))
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        weights, bias = self.get_buffer("weights"), self.get_buffer("bias")
         logit = features @ weights + bias
+        told = torch.sigmoid(logit), logit
+        if not self.doubts:
+            return told
+        doubt = self.get_buffer("doubt")
         parts = (features @ doubt[:-1] + doubt[-1]).reshape(-1, len(bias), len(doubt))
-        return torch.sigmoid(logit), logit, parts.square().sum(dim=2).sqrt()
+        return *told, parts.square().sum(dim=2).sqrt()
 
 
 def export_ranker(
-    trained: Trained, heads: Heads, item_ids: list[str], content_space: str, metrics: dict[str, float], out: Path
+    trained: Trained,
+    heads: Heads,
+    item_ids: list[str],
+    content_space: str,
+    metrics: dict[str, float],
+    out: Path,
+    promise: Promise | None = None,
 ) -> RankerCard:
     """Writes the new directory `out`: shopper.onnx, heads.onnx, items.npz, projection.npz, ranker.json.
 
-    `item_ids` are those of the whole log; the known ones are written. Raises GateError, FileExistsError; then nothing
-    is left at `out`.
+    `item_ids` are those of the whole log; the known ones are written. `promise` is made where the heads are private.
+    Raises GateError, FileExistsError; then nothing is left at `out`.
     """
     if out.exists():
         raise FileExistsError(f"{out}: exists already; name a new directory with --out")
@@ -85,7 +97,7 @@ def export_ranker(
             (torch.zeros(2, len(FEATURES)),),
             ("features",),
             # The second tells serving what each feature adds, the third how unsure the log-odds are.
-            ("probability", "logit", "deviation"),
+            ("probability", "logit", "deviation")[: 2 if heads.doubt is None else 3],
             ({0: torch.export.Dim("n")},),
             draft / HEADS,
         )
@@ -105,6 +117,7 @@ def export_ranker(
                 objectives=OBJECTIVES,
             ),
             {**metrics, **proved},
+            promise,
         )
         card.write(draft / CARD)
     return card
@@ -131,17 +144,19 @@ def prove(shopper: Shopper, heads: Heads, directory: Path) -> dict[str, float]:
             raise GateError(f"shopper.onnx: {name}: min cosine {value:.6f} is below the limit {limit}")
     session = onnxruntime.InferenceSession(str(directory / HEADS), providers=["CPUExecutionProvider"])
     features = rng.random((64, len(FEATURES)), dtype=np.float32)
-    whole, deviation = session.run(["probability", "deviation"], {"features": features})
+    whole: Float32 = session.run(["probability"], {"features": features})[0]
     lone: Float32 = session.run(["probability"], {"features": features[:1]})[0]
     difference = float(np.abs(whole - heads.probability(features)).max())
     company = float(np.abs(whole[:1] - lone).max())
     for name, found in (("parity", difference), ("batch invariance", company)):
         if not found <= MAX_DIFFERENCE:
             raise GateError(f"heads.onnx: {name}: probabilities differ by {found:.2e}, more than {MAX_DIFFERENCE}")
-    told = heads.deviation(features)
-    unlike = float((np.abs(deviation - told) / np.maximum(told, 1)).max())
-    if not unlike <= MAX_DEVIATION_DIFFERENCE:
-        raise GateError(f"heads.onnx: deviations differ by {unlike:.2e}, more than {MAX_DEVIATION_DIFFERENCE}")
+    if heads.doubt is not None:
+        told = heads.deviation(features)
+        deviation: Float32 = session.run(["deviation"], {"features": features})[0]
+        unlike = float((np.abs(deviation - told) / np.maximum(told, 1)).max())
+        if not unlike <= MAX_DEVIATION_DIFFERENCE:
+            raise GateError(f"heads.onnx: deviations differ by {unlike:.2e}, more than {MAX_DEVIATION_DIFFERENCE}")
     return {
         "ranker.parity_min_cosine": parity,
         "ranker.invariance_min_cosine": invariance,

@@ -63,9 +63,9 @@ class Heads:
 
     weights: Float32
     bias: Float32
-    doubt: Float32
+    doubt: Float32 | None = None
     """(3, len(FEATURES) + 1, len(FEATURES) + 1): the length of (features, 1) @ doubt is the standard deviation of the
-    log-odds of each objective."""
+    log-odds of each objective. None where the heads do not say how unsure they are."""
 
     def probability(self, features: Float32) -> Float32:
         """(n, 3)."""
@@ -74,7 +74,9 @@ class Heads:
         return found
 
     def deviation(self, features: Float32) -> Float32:
-        """The standard deviation of the log-odds, (n, 3)."""
+        """The standard deviation of the log-odds, (n, 3). Raises ValueError where the heads do not say."""
+        if self.doubt is None:
+            raise ValueError("these heads do not say how unsure they are")
         parts = features @ self.doubt[:, :-1] + self.doubt[:, -1:]
         found: Float32 = np.sqrt((parts**2).sum(axis=2)).T
         return found

@@ -11,7 +11,8 @@ import typer
 
 from services.domain.features import FEATURES
 from tests.unit.training.ranker.logs import tastes
-from training.ranker.card import CARD, ITEMS, PROJECTION, SHOPPER, CardError, RankerCard
+from training.ranker.card import CARD, ITEMS, PROJECTION, SHOPPER, CardError, Promise, RankerCard
+from training.ranker.card import HEADS as HEADS_FILE
 from training.ranker.config import RankerConfig
 from training.ranker.examples import collate, session_examples
 from training.ranker.export import GateError, export_ranker, prove
@@ -23,11 +24,10 @@ from training.train_cli import refusals
 
 CONFIG = RankerConfig(dim=16, max_history=8, epochs=1)
 _DRAWN = np.random.default_rng(1)
-HEADS = Heads(
-    _DRAWN.standard_normal((len(FEATURES), 3)).astype(np.float32),
-    np.zeros(3, np.float32),
-    _DRAWN.standard_normal((3, len(FEATURES) + 1, len(FEATURES) + 1)).astype(np.float32),
-)
+_WEIGHTS = _DRAWN.standard_normal((len(FEATURES), 3)).astype(np.float32)
+_DOUBT = _DRAWN.standard_normal((3, len(FEATURES) + 1, len(FEATURES) + 1)).astype(np.float32)
+HEADS = Heads(_WEIGHTS, np.zeros(3, np.float32), _DOUBT)
+PROMISE = Promise(2.9, 1e-4, 8.0, 1.0, 160, 0.5, 100, "some", "others")
 
 
 def make(directory: Path) -> tuple[Log, Trained]:
@@ -80,13 +80,25 @@ def test_it_does_as_what_was_trained(tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"heads\.onnx: parity"):
         prove(trained.model.shopper.eval(), replace(HEADS, weights=HEADS.weights + 1), out)
     with pytest.raises(GateError, match=r"heads\.onnx: deviations differ"):
-        prove(trained.model.shopper.eval(), replace(HEADS, doubt=HEADS.doubt * 1.001), out)
+        prove(trained.model.shopper.eval(), replace(HEADS, doubt=_DOUBT * np.float32(1.001)), out)
     with pytest.raises(FileExistsError, match="exists already"):
         export_ranker(trained, HEADS, log.item_ids, "content", {}, out)
     broken = replace(HEADS, weights=HEADS.weights * np.float32("nan"))
     with pytest.raises(GateError):
         export_ranker(trained, broken, log.item_ids, "content", {}, tmp_path / "other")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["c.pt", "ranker"]
+
+
+def test_heads_that_do_not_say_how_unsure_they_are(tmp_path: Path) -> None:
+    log, trained = make(tmp_path)
+    silent = replace(HEADS, doubt=None)
+    card = export_ranker(trained, silent, log.item_ids, "content", {}, tmp_path / "ranker", PROMISE)
+    assert RankerCard.read(tmp_path / "ranker" / CARD) == card
+    assert card.privacy == PROMISE
+    session = onnxruntime.InferenceSession(str(tmp_path / "ranker" / HEADS_FILE))
+    assert [output.name for output in session.get_outputs()] == ["probability", "logit"]
+    with pytest.raises(ValueError, match="do not say how unsure"):
+        silent.deviation(np.zeros((1, len(FEATURES)), np.float32))
 
 
 def test_a_gate_that_fails_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
