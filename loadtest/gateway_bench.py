@@ -35,6 +35,7 @@ from loadtest.plan import Phase, Plan
 from loadtest.stack import serving
 from loadtest.tally import Tally
 from loadtest.traffic import Caller, Pools, read_pools
+from loadtest.uncached import Uncached
 from souk.dataset import DatasetError
 from souk.shop.v1 import shop_pb2, shop_pb2_grpc
 from souk.types.v1 import types_pb2
@@ -42,7 +43,6 @@ from souk.types.v1 import types_pb2
 console = Console(width=100)
 
 _AT_ONCE = (1, 4, 16, 64)
-_PROBED = 500
 _UNCACHED_P99_MS, _CACHED_RATIO, _REDIS_A_REQUEST, _VISIBLE_SECONDS = 25.0, 3.0, 2.0, 1.0
 
 
@@ -54,26 +54,14 @@ class Bench:
         self.shop: Any = shop_pb2_grpc.ShopStub(channel)
         self.health: Any = health_pb2_grpc.HealthStub(channel)
         self.pools = pools
-        self._words: list[str] = []
-        self._dice = random.Random(uuid.uuid4().int)
 
     async def learn(self) -> None:
-        """Words of real queries, in combinations that nobody asked yet found and in no cache. Only of queries that the
-        encoder reads: one that it cannot read is answered by words alone, and much sooner.
-
-        Raises RuntimeError where it reads none.
-        """
-        words: set[str] = set()
-        for query in self.pools.queries[:_PROBED]:
-            if not any(one.stage == "embed" for one in (await self.search(query)).info.degradations):
-                words.update(query.split())
-        if not words:
-            raise RuntimeError("the encoder reads no query of this dataset: nothing uncached can be asked")
-        self._words = sorted(words)
+        """What can be asked that no cache knows. Raises RuntimeError where there is nothing."""
+        self._uncached = await Uncached.of(self.pools.queries, self.search)
 
     def uncached(self) -> str:
         """A query that no cache knows."""
-        return " ".join(self._dice.sample(self._words, min(4, len(self._words))))
+        return self._uncached.query()
 
     async def search(self, query: str) -> Any:
         """The first twenty for nobody known."""
