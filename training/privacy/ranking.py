@@ -33,7 +33,7 @@ PAID = Pace(sum(pace.steps for pace in PACES), PACES[0].share, math.nan)
 """The steps of all of PACES, which share one chance to take part: what epsilon pays for."""
 # Of a hundred shoppers.
 _LEGS, _VALIDATED, _TESTED, _TAUGHT = 40, 10, 20, 30
-# Of a part: what is known of them lies in memory at once.
+# Of a part, about: what is known of them lies in memory at once.
 _MOST_SHOPPERS = 5_000
 # Log-odds that something is clicked of which no leg says anything.
 _SELDOM = -5.0
@@ -222,7 +222,7 @@ def learn_legs(shop: Shop, config: RankerConfig, checkpoints: Path, told: Callab
 def make_candidates(shop: Shop, trained: Trained, seed: int, made: Callable[[int], None]) -> Candidates:
     """What retrieval would show the shoppers of a shop at the begins of their latest sessions, by a hash of the seed
     and each shopper's id: 40 of 100 make the legs (`trained` is of learn_legs), 30 teach the heads, 10 are chosen by,
-    20 are measured on; at most 5,000 of each.
+    20 are measured on; about 5,000 of each where there are more.
 
     Of one shopper's rows nothing depends on another who teaches the heads: to be private is promised to these, for the
     heads, and not to those who made the legs. `made` is told how many of the three parts are there. Raises ValueError
@@ -238,7 +238,7 @@ def make_candidates(shop: Shop, trained: Trained, seed: int, made: Callable[[int
     parts: list[Shown] = []
     for name, low, high in zip(("validation", "test", "training"), bounds[:-1], bounds[1:], strict=True):
         those = np.flatnonzero((places >= low) & (places < high))
-        parts.append(_shown(shop, trained, teller, those, name))
+        parts.append(_shown(shop, trained, teller, those, seed, name))
         made(len(parts))
     return Candidates(parts[2], parts[0], parts[1])
 
@@ -274,14 +274,15 @@ def _alone(log: Log, seed: int, low: int, high: int) -> tuple[Log, Ints]:
     )
 
 
-def _shown(shop: Shop, trained: Trained, teller: Teller, those: Ints, name: str) -> Shown:
+def _shown(shop: Shop, trained: Trained, teller: Teller, those: Ints, seed: int, name: str) -> Shown:
     log = shop.log
     examples = session_examples(log, 0, within=False)
     of = log.shopper[examples.end]
     # How many moments of the shopper come after each.
     after = np.searchsorted(of, of, "right") - 1 - np.arange(len(of))
-    some = np.intersect1d(those, of)[:_MOST_SHOPPERS]
-    chosen = np.flatnonzero(np.isin(of, some) & (after < MOMENTS))
+    # Each by their own id: of the first so many, one who leaves would let another in.
+    drawn = np.array([bucket(f"{seed}:{log.shopper_ids[one]}:read", len(those)) for one in those.tolist()], np.int64)
+    chosen = np.flatnonzero(np.isin(of, those[drawn < _MOST_SHOPPERS]) & (after < MOMENTS))
     rows = rows_of(teller, examples.take(chosen), shopper_vectors(trained, teller.table, log, examples, chosen))
     if not rows.labels[:, 0].any():
         raise ValueError(f"shoppers: nobody of the {name} liked what retrieval brings; give more shoppers")

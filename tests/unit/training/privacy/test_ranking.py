@@ -10,7 +10,9 @@ from services.domain.features import FEATURES
 from souk.dataset import read_items
 from tests.unit.training.privacy.shoppers import shop
 from training.data.canonical import open_dataset
+from training.privacy import ranking
 from training.privacy.audit import audit
+from training.privacy.datasets import bucket
 from training.privacy.head import CLIP, Pace
 from training.privacy.ranking import (
     MOMENTS,
@@ -22,6 +24,7 @@ from training.privacy.ranking import (
     learn,
     learn_legs,
     losses,
+    make_candidates,
     read_candidates,
     untrained,
 )
@@ -148,3 +151,21 @@ def test_the_transformer_is_the_same_whoever_teaches_the_heads(tmp_path: Path, i
         learned.append(learn_legs(made, config, tmp_path / f"{name}.checkpoints", lambda epoch: None))
     one, two = (trained.model.state_dict() for trained in learned)
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_of_too_many_shoppers_those_are_read_whose_id_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = opened(shop(tmp_path / "shop", OF))
+    config = RankerConfig(dim=16, seed=0, epochs=1)
+    trained = learn_legs(made, config, tmp_path, lambda epoch: None)
+    whole = make_candidates(made, trained, 0, lambda parts: None)
+    monkeypatch.setattr(ranking, "_MOST_SHOPPERS", 5)
+    some = make_candidates(made, trained, 0, lambda parts: None)
+    assert 0 < len(some.train) < len(whole.train)
+    # Of the first five, each who leaves would let another in.
+    teachers = [f"s{number}" for number in range(40) if bucket(f"0:s{number}", 100) >= 70]
+    left = []
+    for name in teachers:
+        without = opened(shop(tmp_path / name, OF | {name: "A"}))
+        left.append(len(make_candidates(without, trained, 0, lambda parts: None).train))
+    assert left.count(len(some.train) - 1) == len(some.train)
+    assert left.count(len(some.train)) == len(teachers) - len(some.train)
