@@ -175,6 +175,7 @@ def _tell(out: Path) -> None:
     counts = ", ".join(f"{count:,} {table}" for table, count in info.counts.items())
     console.print(f"{out}: {info.name}, {counts}", highlight=False, markup=False)
     _print_dropped(info.dropped, "Left out")
+    console.print(f"next: python -m training quality --data {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_dropped(dropped: dict[str, dict[str, int]], title: str) -> None:

@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ _TABLE_KEYS = {
     "category_separator",
     "value_separator",
     "decimal_comma",
+    "time_format",
 }
+# What csv holds behind the last column of the header.
+_MORE = "\0"
 
 
 def load(source: Path, out: Path, mapping: Path) -> None:
@@ -77,6 +81,10 @@ def _load_table(
     seen: set[str] = set()
     batch: list[dict[str, Any]] = []
     for number, raw in enumerate(_rows(file, part), start=1):
+        if any(raw.get(_MORE, ())):
+            # A separator within a text that is not quoted: every value behind it stands in another's place.
+            writer.drop(table, "row: more values than the header has columns", 1)
+            continue
         try:
             row = _checked(_flat(raw, table, part, number), table, file.name, number)
         except BadRow as bad:
@@ -117,12 +125,15 @@ def _checked(row: dict[str, Any], table: str, file: str, number: int) -> dict[st
     return asdict(message)
 
 
-def _rows(file: Path, part: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """Rows of a CSV file by column. Raises DatasetError where it cannot be read or lacks a named column."""
+def _rows(file: Path, part: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows of a CSV file by column, and below `_MORE` a list of what is behind the last one.
+
+    Raises DatasetError where it cannot be read or lacks a named column.
+    """
     opener: Any = gzip.open if file.suffix == ".gz" else open
     try:
         with opener(file, "rt", encoding=part.get("encoding", "utf-8-sig"), newline="") as lines:
-            reader = csv.DictReader(lines, delimiter=part.get("delimiter", ","), restkey="", restval="")
+            reader = csv.DictReader(lines, delimiter=part.get("delimiter", ","), restkey=_MORE, restval="")
             wanted = [*part.get("columns", {}).values(), *part.get("attributes", {}).values()]
             for column in wanted:
                 if column not in (reader.fieldnames or ()):
@@ -132,7 +143,7 @@ def _rows(file: Path, part: dict[str, Any]) -> Iterator[dict[str, str]]:
         raise DatasetError(f"{file}: {error}") from error
 
 
-def _flat(raw: dict[str, str], table: str, part: dict[str, Any], number: int) -> dict[str, Any]:
+def _flat(raw: dict[str, Any], table: str, part: dict[str, Any], number: int) -> dict[str, Any]:
     """One source row as a flat row of the canonical schema, values still text."""
     row: dict[str, Any] = dict(part.get("constants", {}))
     for field, column in part.get("columns", {}).items():
@@ -142,6 +153,9 @@ def _flat(raw: dict[str, str], table: str, part: dict[str, Any], number: int) ->
         for field in ("price", "popularity"):
             if isinstance(row.get(field), str):
                 row[field] = row[field].replace(".", "").replace(",", ".")
+    for field in ("time", "created_at"):
+        if "time_format" in part and isinstance(row.get(field), str):
+            row[field] = _moment(row[field], str(part["time_format"]))
     if isinstance(row.get("category"), str):
         names = [name.strip().replace(">", "/") for name in row["category"].split(part.get("category_separator", ">"))]
         row["category"] = " > ".join(name for name in names if name)
@@ -154,7 +168,15 @@ def _flat(raw: dict[str, str], table: str, part: dict[str, Any], number: int) ->
     return row
 
 
-def _attributes(raw: dict[str, str], part: dict[str, Any]) -> dict[str, list[str]]:
+def _moment(text: str, time_format: str) -> str:
+    """As ISO 8601; a text of another form stays as it is and is told as one that is not."""
+    try:
+        return datetime.strptime(text, time_format).isoformat()
+    except ValueError:
+        return text
+
+
+def _attributes(raw: dict[str, Any], part: dict[str, Any]) -> dict[str, list[str]]:
     separator = part.get("value_separator")
     named = {}
     for name, column in part.get("attributes", {}).items():

@@ -18,6 +18,7 @@ def test_generate_writes_a_dataset(tmp_path: Path) -> None:
     assert said.exit_code == 0, said.output
     assert open_dataset(out).info.generator == {"version": "1", "items": 200, "shoppers": 20, "seed": 3}
     assert "200 items" in said.output
+    assert f"next: python -m training quality --data {out}" in said.output
     again = CliRunner().invoke(app, arguments, env=WIDE)
     assert again.exit_code == 2
     assert "exists already" in again.output

@@ -101,3 +101,21 @@ def test_a_table_without_a_usable_row_is_refused(source: Path) -> None:
     (source / "orders.csv").write_text("customer,sku,at\nc,9,2025-01-01\n")
     with pytest.raises(DatasetError, match=r"no row of events could be used: .*not in the catalogue"):
         load(source, source / "out", source / "mapping.toml")
+
+
+def test_a_row_with_more_values_than_columns_is_left_out_and_counted(source: Path) -> None:
+    # "Lamp; small" was not quoted: its price would stand in the category's place.
+    (source / "products.csv").write_text(PRODUCTS + "5;Lamp; small;5,00;Home;;1\n6;Rug;5,00;;;1;\n7;Rug;5,00\n")
+    load(source, source / "out", source / "mapping.toml")
+    assert [item.id for item in read_items(source / "out")] == ["1", "4", "6", "7"]
+    assert open_dataset(source / "out").info.dropped["items"]["row: more values than the header has columns"] == 1
+
+
+def test_times_of_a_format_of_their_own_are_read(source: Path) -> None:
+    mapping = MAPPING.replace('file = "orders.csv"', 'file = "orders.csv"\ntime_format = "%d.%m.%Y %H:%M"')
+    (source / "mapping.toml").write_text(mapping)
+    (source / "orders.csv").write_text("customer,sku,at\nc1,1,01.01.2025 10:00\nc2,1,2025-13-01\n")
+    load(source, source / "out", source / "mapping.toml")
+    (event,) = read_events(source / "out")
+    assert event.time.seconds == 1735725600
+    assert sum(open_dataset(source / "out").info.dropped["events"].values()) == 1
