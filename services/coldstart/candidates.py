@@ -11,7 +11,7 @@ which all of it is searched, leave what is on promotion, a campaign or paid for.
 strategies it says whom HOME and what leans on it would show; without a ranker beside it nothing else is looked for.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,7 +21,7 @@ from services.coldstart import exploration, profile
 from services.coldstart.crowd import Crowd
 from services.coldstart.knowledge import Knowledge
 from services.coldstart.log import Log, segments_of
-from services.coldstart.popularity import Scored
+from services.coldstart.popularity import Scored, best_first
 from services.coldstart.settings import ColdstartSettings
 from services.coldstart.shelf import Newcomer, roots
 from services.coldstart.state import MAX_SEARCHES
@@ -241,7 +241,7 @@ class _Choice:
             for entry in self._context.history
             if entry.type == types_pb2.EVENT_TYPE_PURCHASE and entry.item_id not in self._context.cart_item_ids
         ]
-        return _ordered(profile.item_weights(bought, self._sources.settings.half_life_days))
+        return best_first(profile.item_weights(bought, self._sources.settings.half_life_days))[:_LISTED]
 
     def _popular_in_segment(self) -> Scored:
         segments = segments_of(self._context.attributes)
@@ -258,14 +258,14 @@ class _Choice:
         newcomers: Sequence[Newcomer] = self._crowd.shelf.newcomers[:_NEW_COMPARED]
         newest = {newcomer.item: 1.0 / (1 + rank) for rank, newcomer in enumerate(newcomers)}
         if self._profile is None:
-            return _ordered(newest)
+            return best_first(newest)[:_LISTED]
         vectors = self._sources.log.vectors(list(newest), self._knowledge.content_version)
         near = {
             item: float(vector @ self._profile) / max(float(np.linalg.norm(vector)), 1e-9)
             for item, vector in vectors.items()
         }
         # Cosines are below 1; what has no vector comes after what has one.
-        return _ordered({item: near.get(item, -1.0) + 0.01 * newest[item] for item in newest})
+        return best_first({item: near.get(item, -1.0) + 0.01 * newest[item] for item in newest})[:_LISTED]
 
 
 def _scaled(scored: Scored) -> Scored:
@@ -279,9 +279,4 @@ def _sum(*lists: tuple[Scored, float]) -> Scored:
     for scored, weight in lists:
         for item, score in scored:
             sums[item] = sums.get(item, 0.0) + weight * score
-    return _ordered(sums)
-
-
-def _ordered(scores: Mapping[str, float]) -> Scored:
-    items: Iterable[tuple[str, float]] = scores.items()
-    return sorted(items, key=lambda each: (-each[1], each[0]))[:_LISTED]
+    return best_first(sums)[:_LISTED]

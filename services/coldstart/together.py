@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 
 from services.coldstart.log import Happening
+from services.coldstart.popularity import best_first
 
 _Window = deque[tuple[str, int]]
 
@@ -65,13 +66,17 @@ class Together:
         total = sum(weights.values())
         scores: dict[str, float] = {}
         with self._changing:
+            single = self._single
+            # Some thousand pairs a call: no calls of functions that a comparison can stand for.
             for item, weight in weights.items():
-                own = self._single.get(item, 0)
+                own, share = single.get(item, 0), weight / total
                 for other, both in self._pairs.get(item, {}).items():
-                    if other not in weights:
-                        score = both / math.sqrt(own * max(self._single.get(other, both), both))
-                        scores[other] = scores.get(other, 0.0) + weight / total * min(1.0, score)
-        return heapq.nsmallest(n, scores.items(), key=lambda each: (-each[1], each[0]))
+                    met = single.get(other, both)
+                    score = both / math.sqrt(own * (met if met > both else both))
+                    scores[other] = scores.get(other, 0.0) + (share * score if score < 1 else share)
+        for item in weights:
+            scores.pop(item, None)
+        return best_first(scores)[:n]
 
     def _add(self, event: Happening) -> None:
         item, span = event.item, self._span_ms
