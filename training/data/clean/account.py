@@ -7,6 +7,8 @@ from typing import Any
 import polars as pl
 
 EXAMPLES = 5
+# How a value is called in the account that could not be read and is lost, while its row stays.
+UNREADABLE = "unreadable"
 
 
 class Unaccounted(RuntimeError):

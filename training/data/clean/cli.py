@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from training.data.clean.account import Account
+from training.data.clean.account import UNREADABLE, Account
 from training.data.clean.split import Split
 from training.data.cli import complaints, console, told_errors
 
@@ -55,6 +55,9 @@ def clean(
         _print(name, account)
     into = out if split is None else out / "train"
     console.print(f"examples of each: {out}/cleaning.json", highlight=False, markup=False, soft_wrap=True)
+    if empty := [name for name, account in accounts.items() if account.rows_in and not account.kept]:
+        complaints.print(f"no row of {', '.join(empty)} was kept", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1)
     against = "" if split is None else f" --against {out}/test"
     console.print(f"next: python -m training quality --data {into}{against}", highlight=False, soft_wrap=True)
 
@@ -65,7 +68,9 @@ def _print(name: str, account: Account) -> None:
     table = Table("", "rule", "rows", Column("first", no_wrap=True), title=title, title_justify="left")
     for what, counts in (("dropped", account.dropped), ("mended", account.mended)):
         for rule, rows in sorted(counts.items(), key=lambda pair: -pair[1]):
-            table.add_row(what, rule, f"{rows:,}", _first(account, rule, what))
+            # A value that could not be read is lost, whoever counts it as a mended row.
+            kind = "emptied" if rule.startswith(UNREADABLE) else what
+            table.add_row(kind, rule, f"{rows:,}", _first(account, rule, what))
     if table.row_count:
         console.print(table, highlight=False, markup=False)
     else:

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 from pyarrow import parquet
 
-from souk.dataset import DatasetError
 from training.data.clean.account import Account
 from training.data.clean.rows import Known, clean_rows
 from training.data.clean.rule import OfShopper
@@ -42,13 +41,10 @@ def batches(files: list[Raw]) -> Iterator[tuple[Raw, pl.DataFrame]]:
     """Batches of all files with `_row`, the row's number over all of them from 0."""
     rows = 0
     for file in files:
-        try:
-            for batch in file.rows.collect_batches(chunk_size=BATCH):
-                number = pl.int_range(rows, rows + batch.height, dtype=pl.UInt64, eager=True).alias("_row")
-                rows += batch.height
-                yield file, batch.with_columns(number)
-        except pl.exceptions.PolarsError as error:
-            raise DatasetError(f"{file.file}: {error}") from error
+        for batch in file.batches(BATCH):
+            number = pl.int_range(rows, rows + batch.height, dtype=pl.UInt64, eager=True).alias("_row")
+            rows += batch.height
+            yield file, batch.with_columns(number)
 
 
 def clean_log(files: list[Raw], rules: TableRules, known: Known, work: Path, told: Told) -> Cleaned:

@@ -113,9 +113,10 @@ def _small(table: str, files: list[Raw], rules: TableRules, known: Known, accoun
     if not frames:
         raise DatasetError(f"{files[0].file}: holds no rows")
     frame = pl.concat(frames, how="diagonal")
-    fits = pl.Series([_fits(row, table) for row in frame.select(*kinds(table)).iter_rows(named=True)], dtype=pl.Boolean)
-    account.drop("limits", frame.filter(~fits))
-    frame = frame.filter(fits)
+    over = pl.Series([_over(row, table) for row in frame.select(*kinds(table)).iter_rows(named=True)], dtype=pl.String)
+    for what in over.drop_nulls().unique().sort():
+        account.drop(f"limits {what}", frame.filter(over == what))
+    frame = frame.filter(over.is_null())
     # Of an item the latest revision stays, of anything else the first row.
     if table == "items":
         frame = frame.sort("revision", descending=True, nulls_last=True, maintain_order=True)
@@ -140,14 +141,18 @@ def _without_twins(items: pl.DataFrame, rules: TableRules, account: Account) -> 
     return items, twins
 
 
-def _fits(row: dict[str, Any], table: str) -> bool:
+def _over(row: dict[str, Any], table: str) -> str | None:
+    """The column or field by which a row is outside of the format; None where it is not."""
     try:
         message = parse_row(table, row, "", 0)
         if isinstance(message, types_pb2.Item):
             check_item(message, "item")
-    except (BadRow, Invalid):
-        return False
-    return True
+    except BadRow as bad:
+        return bad.column or "row"
+    except Invalid as invalid:
+        # Of "item.attributes[2].name" what does not differ from row to row.
+        return invalid.field.removeprefix("item.").partition("[")[0]
+    return None
 
 
 def _shown(files: list[Raw], rules: TableRules, known: Known, account: Account, work: Path, told: Told) -> list[Path]:

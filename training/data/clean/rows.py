@@ -9,7 +9,8 @@ import polars as pl
 
 from souk.dataset import COLUMNS, REQUIRED
 from training.data.canonical import SCHEMAS
-from training.data.clean.account import Account
+from training.data.clean.account import UNREADABLE, Account
+from training.data.clean.csv_lines import BROKEN
 from training.data.clean.drops import (
     ITEM_CREATED,
     ITEM_CURRENCY,
@@ -71,6 +72,10 @@ def clean_rows(
 ) -> pl.DataFrame:
     """A batch of a file, with `_row`, as the rows that stay; every other one is in the account."""
     account.rows_in += raw.height
+    if BROKEN in raw.columns:
+        broken = pl.col(BROKEN).is_not_null()
+        account.drop("not as many values as columns", raw.filter(broken).select("_row", line=BROKEN))
+        raw = raw.filter(~broken).drop(BROKEN)
     frame, unread = typed(raw, table, rules, canonical)
     frame = _readable(raw, frame, unread, table, account)
     present = [name for name in frame.columns if name != "_row"]
@@ -109,11 +114,11 @@ def _readable(
         if not faulty.any():
             continue
         if column in REQUIRED[table]:
-            account.drop(f"unreadable {column}", raw.filter(faulty))
+            account.drop(f"{UNREADABLE} {column}", raw.filter(faulty))
             gone = gone | faulty
         else:
-            account.mend(f"unreadable {column}", int(faulty.sum()))
-            account.show(f"unreadable {column}", raw.filter(faulty), frame.filter(faulty), [column])
+            account.mend(f"{UNREADABLE} {column}", int(faulty.sum()))
+            account.show(f"{UNREADABLE} {column}", raw.filter(faulty), frame.filter(faulty), [column])
     return frame.filter(~gone) if gone.any() else frame
 
 

@@ -13,6 +13,8 @@ from souk.dataset import COLUMNS, DatasetError
 from training.data.clean import drops, item_rules, mends, shopper_rules
 from training.data.clean.rule import OfShopper, Rule
 
+# Before the name of an attribute: the column of a batch that tells it.
+ATTRIBUTE = "attribute "
 SHIPPED = Path(__file__).parent / "shipped"
 KINDS: dict[str, type[Rule]] = {
     kind.kind: kind
@@ -58,8 +60,18 @@ class TableRules:
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
     scale: dict[str, float] = field(default_factory=dict)
+    # "s" or "ms": a number since 1970.
     time_format: str = ""
     delimiter: str = ","
+    # Of CSV files, as Python names it.
+    encoding: str = "utf-8"
+    # 1.234,50 in columns of numbers.
+    decimal_comma: bool = False
+    # By column: value of the source -> canonical value.
+    values: dict[str, dict[str, str]] = field(default_factory=dict)
+    # Attribute -> the source's column; between several values in one stands `value_separator`, "": there are none.
+    attributes: dict[str, str] = field(default_factory=dict)
+    value_separator: str = ""
     # Events: the id as a template of columns and {row}, the row's number in the source.
     event_id: str = ""
     # Items and shoppers that no file lists: their field or attribute -> the column of events that tells it most often.
@@ -117,8 +129,12 @@ def _table(table: str, part: dict[str, Any]) -> TableRules:
     listed = {name: (told,) if isinstance(told, str) else told for name, told in columns.items()}
     made: TableRules = _made(TableRules, {**part, "columns": listed}, f"[{table}]")
     fields = {*made.columns, *made.constants}
-    if bad := sorted((set(made.constants) | set(made.scale)) - set(COLUMNS[table])):
+    if bad := sorted({*made.constants, *made.scale, *made.values} - set(COLUMNS[table])):
         raise ValueError(f"[{table}] {bad[0]} is unknown; known: {', '.join(COLUMNS[table])}")
+    if made.attributes and "attributes" not in COLUMNS[table]:
+        raise ValueError(f"[{table}] attributes are told of items and shoppers alone")
+    if made.attributes and "attributes" in fields:
+        raise ValueError(f"[{table}] attributes are named twice, as a column and one by one")
     if made.event_id:
         try:
             made.event_id.format_map(dict.fromkeys((*fields, "row"), ""))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import polars as pl
 
 from souk.dataset import COLUMNS, SUFFIXES, DatasetError, find_table
 from training.data.canonical import INFO_FILE, Info, open_dataset
-from training.data.clean.rules import Rules, TableRules
+from training.data.clean.csv_lines import BROKEN, CsvLines
+from training.data.clean.rules import ATTRIBUTE, Rules, TableRules
 
 # For files that do not say how many rows they hold.
 _BYTES_A_ROW = 100
@@ -22,10 +24,31 @@ class Raw:
     """One file. `canonical`: its columns are those of the table; else the rules say which is which."""
 
     file: Path
-    rows: pl.LazyFrame
+    rows: pl.LazyFrame | CsvLines
+    # Column -> where the file has it: a column or, in JSON, keys down to a value ("price.amount").
+    columns: Mapping[str, str]
     # As a file without a count says by its size.
     about: int
     canonical: bool
+
+    def batches(self, size: int) -> Iterator[pl.DataFrame]:
+        """Frames of about `size` rows with `columns`; of a CSV file `BROKEN`, too. Raises DatasetError."""
+        if isinstance(self.rows, CsvLines):
+            for batch in self.rows.batches([*dict.fromkeys(self.columns.values())], size):
+                yield batch.select(BROKEN, **{name: pl.col(column) for name, column in self.columns.items()})
+            return
+        try:
+            rows = self.rows.select(**{name: self._found(column) for name, column in self.columns.items()})
+            yield from rows.collect_batches(chunk_size=size)
+        except pl.exceptions.PolarsError as error:
+            raise DatasetError(f"{self.file}: {error}") from error
+
+    def _found(self, column: str) -> pl.Expr:
+        assert isinstance(self.rows, pl.LazyFrame)
+        if column in self.rows.collect_schema():
+            return pl.col(column)
+        key, _, inside = column.partition(".")
+        return pl.col(key).str.json_path_match(f"$.{inside}")
 
 
 @dataclass(frozen=True)
@@ -77,12 +100,13 @@ def _info(source: Path, rules: Rules) -> Info:
 
 def _open(file: Path, table: str, rules: TableRules) -> Raw:
     suffix = next((one for one in (*SUFFIXES, _WORKBOOK) if file.name.endswith(one)), "")
+    rows: pl.LazyFrame | CsvLines
     try:
         if suffix == ".parquet":
             rows = pl.scan_parquet(file)
             about = rows.select(pl.len()).collect().item()
         elif suffix in (".csv", ".csv.gz"):
-            rows = pl.scan_csv(file, infer_schema=False, separator=rules.delimiter, encoding="utf8-lossy")
+            rows = CsvLines(file, rules.delimiter, rules.encoding)
             about = file.stat().st_size // _BYTES_A_ROW
         elif suffix in (".jsonl", ".jsonl.gz"):
             rows = pl.scan_ndjson(file, schema=dict.fromkeys(_keys(file), pl.String))
@@ -92,22 +116,27 @@ def _open(file: Path, table: str, rules: TableRules) -> Raw:
             rows, about = sheets.lazy(), sheets.height
         else:
             raise DatasetError(f"{file}: unknown format; known: {', '.join((*SUFFIXES, _WORKBOOK))}")
-        header = rows.collect_schema().names()
+        header = rows.header() if isinstance(rows, CsvLines) else rows.collect_schema().names()
     except (pl.exceptions.PolarsError, fastexcel.FastExcelError, ValueError, OSError) as error:
         raise error if isinstance(error, DatasetError) else DatasetError(f"{file}: {error}") from error
     canonical = set(header) <= set(COLUMNS[table])
     if canonical:
-        return Raw(file, rows, about, True)
+        return Raw(file, rows, {name: name for name in header}, about, True)
     if not rules.columns:
         unknown = next(name for name in header if name not in COLUMNS[table])
         raise DatasetError(f"{file}: column {unknown!r} is not of the format, and the rules name no [{table}] columns")
     chosen = {}
-    for name, options in rules.columns.items():
-        found = next((option for option in options if option in header), None)
+    nested = suffix in (".jsonl", ".jsonl.gz")
+    attributes = {ATTRIBUTE + name: (column,) for name, column in rules.attributes.items()}
+    for name, options in (rules.columns | attributes).items():
+        found = next((one for one in options if one in header or (nested and one.partition(".")[0] in header)), None)
         if found is None:
-            raise DatasetError(f"{file}: no column {' or '.join(options)} for {name}; it has {', '.join(header)}")
-        chosen[name] = pl.col(found)
-    return Raw(file, rows.select(**chosen), about, False)
+            missing = f"{' or '.join(options)} for {name.removeprefix(ATTRIBUTE)}"
+            raise DatasetError(f"{file}: no column {missing}; it has {', '.join(header)}")
+        if header.count(found) > 1:
+            raise DatasetError(f"{file}: two columns are called {found}")
+        chosen[name] = found
+    return Raw(file, rows, chosen, about, False)
 
 
 def _sheets(file: Path) -> pl.DataFrame:

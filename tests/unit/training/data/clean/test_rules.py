@@ -214,7 +214,7 @@ def test_what_the_format_asks_for_is_always_checked(tmp_path: Path) -> None:
     assert accounts["events"].mended == {"unreadable price": 1, "unreadable time": 1}
     events = pl.read_parquet(out / "events.parquet").sort("event_id")
     assert events.select("event_id", "quantity", "price").rows() == [("good", 2, 1.5), ("odd", None, None)]
-    assert accounts["items"].dropped == {"limits": 1, "duplicates item_id": 1}
+    assert accounts["items"].dropped == {"limits title": 1, "duplicates item_id": 1}
     assert dict(pl.read_parquet(out / "items.parquet").select("item_id", "revision").rows()) == {"i": 2, "j": None}
 
 
