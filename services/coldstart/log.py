@@ -496,8 +496,18 @@ class Log(Journal[Batch]):
 
     def put_item(self, item: types_pb2.Item, space: str, vector: Float32 | None) -> Future[None]:
         """Remembers a checked item and its content vector, if it has one."""
-        facts = Facts.of(item, self._clock())
-        return self.submit(1, lambda batch: batch.put_item(item.id, facts, space, vector))
+        return self.put_items([(item, vector)], space)
+
+    def put_items(self, items: Sequence[tuple[types_pb2.Item, Float32 | None]], space: str) -> Future[None]:
+        """Remembers checked items and their content vectors, in one commit."""
+        now = self._clock()
+        told = [(item.id, Facts.of(item, now), vector) for item, vector in items]
+
+        def put(batch: Batch) -> None:
+            for item_id, facts, vector in told:
+                batch.put_item(item_id, facts, space, vector)
+
+        return self.submit(len(told), put)
 
     def drop_vectors(self, space: str, limit: int) -> Future[int]:
         """Removes up to `limit` vectors of a space version that no generation speaks any more."""

@@ -1,7 +1,7 @@
 """Coldstart's RPCs: checks what comes in, hands it to the engine, says what became of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from services.coldstart.log import Held, merged_attributes
 from services.coldstart.requests import check_shopper_attributes
 from services.coldstart.review import ReviewServicer
 from services.coldstart.settings import ColdstartSettings
-from services.domain.checks import check_id, check_item, check_range, check_vector
+from services.domain.checks import Invalid, check_count, check_id, check_item, check_range, check_vector
 from services.domain.offers import ABOUT, is_campaign, values_of
 from services.runtime.errors import FailedPrecondition, NotFound, Unavailable
 from services.runtime.generations import GenerationsServicer
@@ -25,7 +25,11 @@ from souk.vectors import Float32, pack_vector
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
+# An item with its content vector, if the encoder can read it.
+_Told = tuple[types_pb2.Item, Float32 | None]
+
 _PARTS_AT_ONCE = 500
+_PROFILED_AT_ONCE = 256
 
 
 class ColdstartServicer(coldstart_pb2_grpc.ColdstartServicer):
@@ -67,10 +71,22 @@ class ColdstartServicer(coldstart_pb2_grpc.ColdstartServicer):
         check_item(request.item, "item")
         engine = self._engine
         with engine.generations.use(request.generation) as knowledge:
-            content = _content(request, knowledge)
+            content = _content(request, request.content_space_version, knowledge)
             await engine.write(lambda: engine.log.put_item(request.item, knowledge.content_version, content))
             vector = await engine.read(partial(self._behaviour, request.item, content, knowledge))
             return _profiled(content, vector, knowledge)
+
+    async def ProfileItems(
+        self, request: coldstart_pb2.ProfileItemsRequest, context: _Context
+    ) -> coldstart_pb2.ProfileItemsResponse:
+        """The same of many items; what is wrong with one is said in its place."""
+        check_count(request.items, "items", 1, _PROFILED_AT_ONCE)
+        engine = self._engine
+        with engine.generations.use(request.generation) as knowledge:
+            checked = await engine.read(partial(_checked, request, knowledge))
+            told = [each for each in checked if not isinstance(each, Invalid)]
+            await engine.write(lambda: engine.log.put_items(told, knowledge.content_version))
+            return await engine.read(partial(self._profiles, checked, knowledge))
 
     async def GetItemStage(
         self, request: coldstart_pb2.GetItemStageRequest, context: _Context
@@ -200,6 +216,22 @@ class ColdstartServicer(coldstart_pb2_grpc.ColdstartServicer):
         contents = self._engine.log.vectors(about, knowledge.content_version) if about else {}
         return knowledge.behaviour.of(item.id, content, {one: contents.get(one) for one in about})
 
+    def _profiles(self, checked: Sequence[_Told | Invalid], knowledge: Knowledge) -> coldstart_pb2.ProfileItemsResponse:
+        answer = coldstart_pb2.ProfileItemsResponse()
+        for each in checked:
+            if isinstance(each, Invalid):
+                answer.items.add(refused=str(each))
+                continue
+            one = _profiled(each[1], self._behaviour(*each, knowledge), knowledge)
+            answer.items.add(
+                topics=one.topics,
+                topic=one.topic if one.HasField("topic") else None,
+                behaviour=one.behaviour if one.HasField("behaviour") else None,
+            )
+            answer.topic_space_version = one.topic_space_version or answer.topic_space_version
+            answer.behaviour_space_version = one.behaviour_space_version or answer.behaviour_space_version
+        return answer
+
     def _questions(self, knowledge: Knowledge, seen: frozenset[str], k: int) -> list[coldstart_pb2.OnboardingQuestion]:
         engine = self._engine
         popular = engine.crowd.popularity.charts.overall
@@ -261,16 +293,30 @@ class ColdstartService:
         await self._engine.stop()
 
 
-def _content(request: coldstart_pb2.ProfileItemRequest, knowledge: Knowledge) -> Float32 | None:
+def _checked(request: coldstart_pb2.ProfileItemsRequest, knowledge: Knowledge) -> list[_Told | Invalid]:
+    """The items with their content vectors, or what is wrong with one. Raises FailedPrecondition."""
+    checked: list[_Told | Invalid] = []
+    for each in request.items:
+        try:
+            check_item(each.item, "item")
+            checked.append((each.item, _content(each, request.content_space_version, knowledge)))
+        except Invalid as problem:
+            checked.append(problem)
+    return checked
+
+
+def _content(
+    told: coldstart_pb2.ProfileItemRequest | coldstart_pb2.ToProfile, space_version: str, knowledge: Knowledge
+) -> Float32 | None:
     """The item's content vector; None where the encoder cannot read the item. Raises Invalid, FailedPrecondition."""
-    if not request.HasField("content"):
+    if not told.HasField("content"):
         return None
-    if request.content_space_version != knowledge.content_version:
+    if space_version != knowledge.content_version:
         raise FailedPrecondition(
-            f"content_space_version: {request.content_space_version}; generation {knowledge.generation} speaks "
+            f"content_space_version: {space_version}; generation {knowledge.generation} speaks "
             f"{knowledge.content_version}"
         )
-    return check_vector(request.content, "content", knowledge.content_dim)
+    return check_vector(told.content, "content", knowledge.content_dim)
 
 
 def _profiled(

@@ -21,8 +21,17 @@ from souk.coldstart.v1 import coldstart_pb2, coldstart_pb2_grpc
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32, pack_vector, unpack_vector
 
-# Calls under way at once, for all generations together: coldstart commits what arrives together in one go.
-_CALLS = 16
+# Calls under way at once, for all generations together, each of up to a batch of items: shoppers wait for the same
+# threads.
+_CALLS = 2
+# What says nothing of a single item: that coldstart is away or busy, or does not have the generation.
+_OF_ALL = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+)
 _CALL_SECONDS = 10.0
 _LOOK_EVERY_SECONDS = 10.0
 _UNMARKED_AT_ONCE = 2_000
@@ -66,18 +75,33 @@ class ProfileWorker(Worker[ProfileKey]):
         untold = await asyncio.get_running_loop().run_in_executor(
             self.threads, self.catalogue.untold, key.version, key.content.version, ids
         )
-        answers = await asyncio.gather(
-            *(self._profile(backlog, item, content) for item, content in untold), return_exceptions=True
+        if untold:
+            await self._profile(backlog, untold)
+
+    async def _profile(
+        self, backlog: Backlog[ProfileKey], untold: Sequence[tuple[types_pb2.Item, Float32 | None]]
+    ) -> None:
+        """Tells of items and keeps what is answered. Where they fail together, each is tried by itself, so that one
+        fails alone."""
+        try:
+            made = await self._tell(backlog, untold)
+        except (grpc.aio.AioRpcError, Unsuitable) as error:
+            if len(untold) == 1 or (isinstance(error, grpc.aio.AioRpcError) and error.code() in _OF_ALL):
+                raise
+            failures = []
+            for one in untold:
+                try:
+                    await self._profile(backlog, [one])
+                except (grpc.aio.AioRpcError, Unsuitable) as failure:
+                    failures.append(failure)
+            if failures:
+                raise failures[0] from None
+            return
+        key = backlog.key
+        kept = await asyncio.wrap_future(
+            self.catalogue.submit(len(made), lambda transaction: transaction.put_profiles(key, made))
         )
-        made = [answer for answer in answers if isinstance(answer, MadeVector)]
-        if made:
-            kept = await asyncio.wrap_future(
-                self.catalogue.submit(len(made), lambda transaction: transaction.put_profiles(key, made))
-            )
-            ITEMS_PROFILED.inc(kept)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
+        ITEMS_PROFILED.inc(kept)
 
     async def _look(self) -> None:
         """Tells of everything again when coldstart has begun a new log, as one does that lost its disk."""
@@ -96,35 +120,42 @@ class ProfileWorker(Worker[ProfileKey]):
                         backlog.search_again()
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
-    async def _profile(self, backlog: Backlog[ProfileKey], item: types_pb2.Item, content: Float32 | None) -> MadeVector:
-        """Tells of one item; one that coldstart refuses counts as told, without a vector."""
+    async def _tell(
+        self, backlog: Backlog[ProfileKey], untold: Sequence[tuple[types_pb2.Item, Float32 | None]]
+    ) -> list[MadeVector]:
+        """One call; an item that coldstart refuses counts as told, without a vector."""
+        key, generation = backlog.key, backlog.generations[0]
+        request = coldstart_pb2.ProfileItemsRequest(content_space_version=key.content.version, generation=generation)
+        for item, content in untold:
+            request.items.add(item=item, content=None if content is None else pack_vector(content))
         async with self._calls:
-            key, generation = backlog.key, backlog.generations[0]
-            request = coldstart_pb2.ProfileItemRequest(
-                item=item, content_space_version=key.content.version, generation=generation
-            )
-            if content is not None:
-                request.content.CopyFrom(pack_vector(content))
             try:
-                answer = await self._coldstart.ProfileItem(request, timeout=_CALL_SECONDS, metadata=outgoing())
+                answer = await self._coldstart.ProfileItems(request, timeout=_CALL_SECONDS, metadata=outgoing())
             except grpc.aio.AioRpcError as error:
-                if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-                    log.warning("an item cannot be profiled", item=item.id, problem=error.details())
-                    return MadeVector(item.id, item.revision, None)
                 if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                     backlog.pass_on(generation)
                 raise
-        return MadeVector(item.id, item.revision, None if key.behaviour is None else _behaviour(answer, key.behaviour))
+        if len(answer.items) != len(untold):
+            raise Unsuitable(f"{len(answer.items)} profiles of {len(untold)} items")
+        made = []
+        for (item, _), profile in zip(untold, answer.items, strict=True):
+            if profile.refused:
+                log.warning("an item cannot be profiled", item=item.id, problem=profile.refused)
+            vector = (
+                None if key.behaviour is None else _behaviour(profile, answer.behaviour_space_version, key.behaviour)
+            )
+            made.append(MadeVector(item.id, item.revision, vector))
+        return made
 
 
-def _behaviour(answer: coldstart_pb2.ProfileItemResponse, space: SpaceKey) -> Float32 | None:
-    """The vector (dim,) in an answer; None where it has none. Raises Unsuitable for one of another space."""
-    if not answer.HasField("behaviour"):
+def _behaviour(profile: coldstart_pb2.ItemProfile, space_version: str, space: SpaceKey) -> Float32 | None:
+    """The vector (dim,) in a profile; None where it has none. Raises Unsuitable for one of another space."""
+    if not profile.HasField("behaviour"):
         return None
-    if answer.behaviour_space_version != space.version:
-        raise Unsuitable(f"a vector of space version {answer.behaviour_space_version}")
+    if space_version != space.version:
+        raise Unsuitable(f"a vector of space version {space_version}")
     try:
-        vector = unpack_vector(answer.behaviour)
+        vector = unpack_vector(profile.behaviour)
     except ValueError as error:
         raise Unsuitable(str(error)) from None
     if vector.shape != (space.dim,) or not np.isfinite(vector).all():

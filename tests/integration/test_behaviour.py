@@ -84,18 +84,22 @@ class Coldstart(coldstart_pb2_grpc.ColdstartServicer):
         self.loaded: dict[str, str] = {}
         self.told: list[coldstart_pb2.ProfileItemRequest] = []
 
-    def ProfileItem(
-        self, request: coldstart_pb2.ProfileItemRequest, context: _Context
-    ) -> coldstart_pb2.ProfileItemResponse:
+    def ProfileItems(
+        self, request: coldstart_pb2.ProfileItemsRequest, context: _Context
+    ) -> coldstart_pb2.ProfileItemsResponse:
         if self.away:
             context.abort(grpc.StatusCode.UNAVAILABLE, "away")
         if request.generation not in self.loaded:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not loaded")
-        self.told.append(request)
-        answer = coldstart_pb2.ProfileItemResponse()
-        if request.HasField("content") and (version := self.loaded[request.generation]):
-            answer.behaviour.CopyFrom(pack_vector(unpack_vector(request.content)[:SHORT]))
-            answer.behaviour_space_version = version
+        answer = coldstart_pb2.ProfileItemsResponse(behaviour_space_version=self.loaded[request.generation])
+        for each in request.items:
+            content = each.content if each.HasField("content") else None
+            self.told.append(
+                coldstart_pb2.ProfileItemRequest(item=each.item, content=content, generation=request.generation)
+            )
+            profile = answer.items.add()
+            if content is not None and self.loaded[request.generation]:
+                profile.behaviour.CopyFrom(pack_vector(unpack_vector(content)[:SHORT]))
         return answer
 
     def load(self, bundle: Bundle) -> None:

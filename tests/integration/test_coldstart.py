@@ -158,6 +158,43 @@ def test_an_item_is_profiled_by_the_formulas_of_the_bundle(coldstart: Coldstart)
     )
 
 
+def test_many_items_are_profiled_as_each_would_be_and_a_malformed_one_stops_no_other(coldstart: Coldstart) -> None:
+    lamp, unread, tea = item("lamp", "Lamps"), item("unread"), item("tea", "Tea")
+    short = pack_vector(np.ones(3, np.float32))
+    told = [
+        coldstart_pb2.ToProfile(item=lamp, content=pack_vector(towards(1))),
+        coldstart_pb2.ToProfile(item=types_pb2.Item(title="nameless")),
+        coldstart_pb2.ToProfile(item=unread),
+        coldstart_pb2.ToProfile(item=tea, content=short),
+    ]
+
+    def profiles(items: list[coldstart_pb2.ToProfile], space: str = "content-1") -> coldstart_pb2.ProfileItemsResponse:
+        request = coldstart_pb2.ProfileItemsRequest(items=items, content_space_version=space)
+        answer: coldstart_pb2.ProfileItemsResponse = coldstart.stub.ProfileItems(request, timeout=20)
+        return answer
+
+    coldstart.record(event("e1", item="lamp"), event("e2", item="tea"))
+    answer = profiles(told)
+    assert [one.refused for one in answer.items] == [
+        "",
+        "item.id: is empty",
+        "",
+        "content.dim: 3; this space has 8",
+    ]
+    assert coldstart.info().unknown_item_events == 1
+    alone = coldstart.profile(lamp, 1)
+    assert (answer.topic_space_version, answer.behaviour_space_version) == ("topics-1", "behaviour-1")
+    assert answer.items[0].topics == alone.topics
+    assert (answer.items[0].topic, answer.items[0].behaviour) == (alone.topic, alone.behaviour)
+    assert not answer.items[2].HasField("behaviour")
+    assert refused(lambda: profiles(told, "content-9"))[0] is grpc.StatusCode.FAILED_PRECONDITION
+    assert refused(lambda: profiles([])) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "items: holds 0; it must hold 1 to 256",
+    )
+    assert refused(lambda: profiles(257 * [told[0]]))[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_events_for_items_to_come_are_counted_and_joined(coldstart: Coldstart) -> None:
     answer = coldstart.record(event("e1", item="soon"), event("e2", item="soon"), event("e1", item="other"))
     assert (answer.accepted, answer.duplicates, answer.unknown_items) == (2, 1, 2)

@@ -559,6 +559,140 @@ class ProfileItemResponse(_message.Message):
 Global___ProfileItemResponse: _TypeAlias = ProfileItemResponse  # noqa: Y015
 
 @_typing.final
+class ProfileItemsRequest(_message.Message):
+    """Items to be told of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    CONTENT_SPACE_VERSION_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    content_space_version: _builtins.str
+    """Version of the content space that the vectors are of."""
+    generation: _builtins.str
+    """Which generation; empty: the one that serves."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToProfile]:
+        """1 to 256."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ToProfile] | None = ...,
+        content_space_version: _builtins.str = ...,
+        generation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_space_version", b"content_space_version", "generation", b"generation", "items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProfileItemsRequest: _TypeAlias = ProfileItemsRequest  # noqa: Y015
+
+@_typing.final
+class ToProfile(_message.Message):
+    """An item, and what its text says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def item(self) -> _types_pb2.Item:
+        """The item."""
+
+    @_builtins.property
+    def content(self) -> _types_pb2.Vector:
+        """Its vector in the content space; none where the encoder cannot read it."""
+
+    def __init__(
+        self,
+        *,
+        item: _types_pb2.Item | None = ...,
+        content: _types_pb2.Vector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "item", b"item"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToProfile: _TypeAlias = ToProfile  # noqa: Y015
+
+@_typing.final
+class ProfileItemsResponse(_message.Message):
+    """What can be said of the items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    TOPIC_SPACE_VERSION_FIELD_NUMBER: _builtins.int
+    BEHAVIOUR_SPACE_VERSION_FIELD_NUMBER: _builtins.int
+    topic_space_version: _builtins.str
+    """Version of the topic space."""
+    behaviour_space_version: _builtins.str
+    """Version of the behaviour space."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemProfile]:
+        """One for each item asked about, in their order."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ItemProfile] | None = ...,
+        topic_space_version: _builtins.str = ...,
+        behaviour_space_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behaviour_space_version", b"behaviour_space_version", "items", b"items", "topic_space_version", b"topic_space_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProfileItemsResponse: _TypeAlias = ProfileItemsResponse  # noqa: Y015
+
+@_typing.final
+class ItemProfile(_message.Message):
+    """What can be said of an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPICS_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    BEHAVIOUR_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    refused: _builtins.str
+    """Why the item was refused and is not remembered; empty where it is."""
+    @_builtins.property
+    def topics(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicShare]:
+        """Topics, strongest first, at most 16."""
+
+    @_builtins.property
+    def topic(self) -> _types_pb2.Vector:
+        """Vector in the topic space."""
+
+    @_builtins.property
+    def behaviour(self) -> _types_pb2.Vector:
+        """Vector in the behaviour space, guessed from content."""
+
+    def __init__(
+        self,
+        *,
+        topics: _abc.Iterable[Global___TopicShare] | None = ...,
+        topic: _types_pb2.Vector | None = ...,
+        behaviour: _types_pb2.Vector | None = ...,
+        refused: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["behaviour", b"behaviour", "topic", b"topic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behaviour", b"behaviour", "refused", b"refused", "topic", b"topic", "topics", b"topics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemProfile: _TypeAlias = ItemProfile  # noqa: Y015
+
+@_typing.final
 class GetItemStageRequest(_message.Message):
     """Which item."""
 

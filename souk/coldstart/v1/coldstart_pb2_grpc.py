@@ -50,6 +50,11 @@ class ColdstartStub:
                 request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemRequest.SerializeToString,
                 response_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemResponse.FromString,
                 _registered_method=True)
+        self.ProfileItems = channel.unary_unary(
+                '/souk.coldstart.v1.Coldstart/ProfileItems',
+                request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsRequest.SerializeToString,
+                response_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsResponse.FromString,
+                _registered_method=True)
         self.GetItemStage = channel.unary_unary(
                 '/souk.coldstart.v1.Coldstart/GetItemStage',
                 request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.GetItemStageRequest.SerializeToString,
@@ -121,6 +126,17 @@ class ColdstartServicer:
         """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content. The item
         is remembered as it is told here: contexts, popularity by category and exploration know items from this alone.
         FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
+        others as for GetShopperContext.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProfileItems(self, request, context):
+        """The same of many items, at a fraction of what a call for each costs. An item that is malformed is told so by itself
+        (`refused`) and stops no other.
+        INVALID_ARGUMENT     there are no items, or more than 256: ask in parts.
+        FAILED_PRECONDITION  the generation named is not loaded, or the vectors are of another space version.
         others as for GetShopperContext.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -213,6 +229,11 @@ def add_ColdstartServicer_to_server(servicer, server):
                     servicer.ProfileItem,
                     request_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemRequest.FromString,
                     response_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemResponse.SerializeToString,
+            ),
+            'ProfileItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProfileItems,
+                    request_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsRequest.FromString,
+                    response_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsResponse.SerializeToString,
             ),
             'GetItemStage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetItemStage,
@@ -337,6 +358,33 @@ class Coldstart:
             '/souk.coldstart.v1.Coldstart/ProfileItem',
             souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemRequest.SerializeToString,
             souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProfileItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/souk.coldstart.v1.Coldstart/ProfileItems',
+            souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsRequest.SerializeToString,
+            souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,13 @@ class ColdstartStub:
       FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
       others as for GetShopperContext.
     """
+    ProfileItems: _grpc.UnaryUnaryMultiCallable[_coldstart_pb2.ProfileItemsRequest, _coldstart_pb2.ProfileItemsResponse]
+    """The same of many items, at a fraction of what a call for each costs. An item that is malformed is told so by itself
+    (`refused`) and stops no other.
+      INVALID_ARGUMENT     there are no items, or more than 256: ask in parts.
+      FAILED_PRECONDITION  the generation named is not loaded, or the vectors are of another space version.
+      others as for GetShopperContext.
+    """
     GetItemStage: _grpc.UnaryUnaryMultiCallable[_coldstart_pb2.GetItemStageRequest, _coldstart_pb2.GetItemStageResponse]
     """How much is known of an item, and from what; COLD for one that was never told of.
     Statuses as for GetShopperContext.
@@ -112,6 +119,13 @@ class ColdstartAsyncStub(ColdstartStub):
     """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content. The item
     is remembered as it is told here: contexts, popularity by category and exploration know items from this alone.
       FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
+      others as for GetShopperContext.
+    """
+    ProfileItems: _aio.UnaryUnaryMultiCallable[_coldstart_pb2.ProfileItemsRequest, _coldstart_pb2.ProfileItemsResponse]  # type: ignore[assignment]
+    """The same of many items, at a fraction of what a call for each costs. An item that is malformed is told so by itself
+    (`refused`) and stops no other.
+      INVALID_ARGUMENT     there are no items, or more than 256: ask in parts.
+      FAILED_PRECONDITION  the generation named is not loaded, or the vectors are of another space version.
       others as for GetShopperContext.
     """
     GetItemStage: _aio.UnaryUnaryMultiCallable[_coldstart_pb2.GetItemStageRequest, _coldstart_pb2.GetItemStageResponse]  # type: ignore[assignment]
@@ -189,6 +203,19 @@ class ColdstartServicer(metaclass=_abc_1.ABCMeta):
         """What can be said of an item before anyone met it: its topics and a behaviour vector guessed from content. The item
         is remembered as it is told here: contexts, popularity by category and exploration know items from this alone.
           FAILED_PRECONDITION  the generation named is not loaded, or the vector is of another space version.
+          others as for GetShopperContext.
+        """
+
+    @_abc_1.abstractmethod
+    def ProfileItems(
+        self,
+        request: _coldstart_pb2.ProfileItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coldstart_pb2.ProfileItemsResponse, _abc.Awaitable[_coldstart_pb2.ProfileItemsResponse]]:
+        """The same of many items, at a fraction of what a call for each costs. An item that is malformed is told so by itself
+        (`refused`) and stops no other.
+          INVALID_ARGUMENT     there are no items, or more than 256: ask in parts.
+          FAILED_PRECONDITION  the generation named is not loaded, or the vectors are of another space version.
           others as for GetShopperContext.
         """
 
