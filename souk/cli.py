@@ -42,6 +42,24 @@ _MAX_BAD_ROWS_SHOWN = 10
 _REFUSED = re.compile(r"ipv[46]:(\S+?): .*connection refused", re.IGNORECASE | re.DOTALL)
 
 Shop = Annotated[str, typer.Option("--shop", envvar="SOUK_SHOP", help="host:port of the gateway.")]
+Embedder = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder", envvar="SOUK_EMBEDDER", help="host:port of the embedder. Default: the gateway's port + 1."
+    ),
+]
+Retriever = Annotated[
+    str | None,
+    typer.Option(
+        "--retriever", envvar="SOUK_RETRIEVER", help="host:port of the retriever. Default: the gateway's port + 2."
+    ),
+]
+Coldstart = Annotated[
+    str | None,
+    typer.Option(
+        "--coldstart", envvar="SOUK_COLDSTART", help="host:port of coldstart. Default: the gateway's port + 4."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 PageSize = Annotated[int, typer.Option("-n", "--page-size", min=1, max=100, help="Items a page.")]
 PageToken = Annotated[str, typer.Option("--page", help="Page token of the answer before.")]
@@ -57,13 +75,15 @@ Explain = Annotated[bool, typer.Option("--explain", help="Show what each leg sai
 
 @contextmanager
 def _client(
-    shop: str,
-    embedder: str = "127.0.0.1:7101",
-    retriever: str = "127.0.0.1:7102",
-    coldstart: str = "127.0.0.1:7104",
+    shop: str, embedder: str | None = None, retriever: str | None = None, coldstart: str | None = None
 ) -> Iterator[SyncClient]:
-    """A client whose errors end the command with what the shop said."""
-    with SyncClient(shop, embedder=embedder, retriever=retriever, coldstart=coldstart) as client:
+    """A client whose errors end the command with what the shop said; addresses not told are beside the gateway's."""
+    with SyncClient(
+        shop,
+        embedder=embedder or _beside(shop, 1),
+        retriever=retriever or _beside(shop, 2),
+        coldstart=coldstart or _beside(shop, 4),
+    ) as client:
         try:
             yield client
         except grpc.aio.AioRpcError as error:
@@ -76,6 +96,14 @@ def _client(
             else:
                 err.print(f"[red]{error.code().name}[/red]: {escape(error.details() or '')}")
             raise typer.Exit(1) from None
+
+
+def _beside(shop: str, place: int) -> str:
+    """Where a local stack has another process of the same shop. Another shop's would answer at a fixed address, too."""
+    host, _, port = shop.rpartition(":")
+    if not host or not port.isdigit():
+        raise typer.BadParameter(f"{shop!r} must be host:port", param_hint="--shop")
+    return f"{host}:{int(port) + place}"
 
 
 def _filter(
@@ -180,9 +208,7 @@ def item(item_id: str, shop: Shop = "127.0.0.1:7100") -> None:
 def ingest(
     path: Path,
     shop: Shop = "127.0.0.1:7100",
-    retriever: Annotated[str, typer.Option(envvar="SOUK_RETRIEVER", help="host:port of the retriever.")] = (
-        "127.0.0.1:7102"
-    ),
+    retriever: Retriever = None,
     events: Annotated[bool, typer.Option(help="Write the events of a dataset directory, too.")] = True,
     wait: Annotated[bool, typer.Option(help="Wait until every item has its vector.")] = True,
 ) -> None:
@@ -214,12 +240,8 @@ def ingest(
 @app.command()
 def status(
     shop: Shop = "127.0.0.1:7100",
-    embedder: Annotated[str, typer.Option(envvar="SOUK_EMBEDDER", help="host:port of the embedder.")] = (
-        "127.0.0.1:7101"
-    ),
-    retriever: Annotated[str, typer.Option(envvar="SOUK_RETRIEVER", help="host:port of the retriever.")] = (
-        "127.0.0.1:7102"
-    ),
+    embedder: Embedder = None,
+    retriever: Retriever = None,
     as_json: Json = False,
 ) -> None:
     """What the processes hold and serve."""
@@ -335,13 +357,14 @@ def event(
 
 shopper_app = typer.Typer(no_args_is_help=True, help="What is held of a shopper.")
 app.add_typer(shopper_app, name="shopper")
-Coldstart = Annotated[str, typer.Option("--coldstart", envvar="SOUK_COLDSTART", help="host:port of coldstart.")]
 
 
 @shopper_app.command("show")
-def shopper_show(shopper_id: str, coldstart: Coldstart = "127.0.0.1:7104", as_json: Json = False) -> None:
+def shopper_show(
+    shopper_id: str, shop: Shop = "127.0.0.1:7100", coldstart: Coldstart = None, as_json: Json = False
+) -> None:
     """All that is held of a shopper."""
-    with _client("127.0.0.1:7100", coldstart=coldstart) as client:
+    with _client(shop, coldstart=coldstart) as client:
         parts = client.shopper(shopper_id)
     if as_json:
         out.print_json(f"[{', '.join(MessageToJson(part) for part in parts)}]")
@@ -362,9 +385,9 @@ def shopper_show(shopper_id: str, coldstart: Coldstart = "127.0.0.1:7104", as_js
 
 
 @shopper_app.command("forget")
-def shopper_forget(shopper_id: str, coldstart: Coldstart = "127.0.0.1:7104") -> None:
+def shopper_forget(shopper_id: str, shop: Shop = "127.0.0.1:7100", coldstart: Coldstart = None) -> None:
     """Erases all that is held of a shopper."""
-    with _client("127.0.0.1:7100", coldstart=coldstart) as client:
+    with _client(shop, coldstart=coldstart) as client:
         answer = client.forget_shopper(shopper_id)
     out.print(f"erased: {answer.events} events, {answer.impressions} impressions")
 

@@ -13,21 +13,17 @@ from souk.types.v1 import types_pb2
 
 
 def hits_table(hits: Iterable[shop_pb2.Hit], explain: bool = False) -> Table:
-    """Hits for people to read; with `explain` a few lines each, which say why."""
-    if explain:
-        return _explained(hits)
-    table = Table("#", "item", "title", "brand", "category", "price", "stock", "score", box=None, pad_edge=False)
+    """Hits for people to read, two lines each, which fit 80 columns; with `explain` a few more, which say why."""
+    table = Table("#", "item", "what and why" if explain else "what", "score", box=None, pad_edge=False)
     for hit in hits:
-        table.add_row(
-            str(hit.position + 1),
-            escape(hit.item_id),
-            _title(hit),
-            escape(hit.brand),
-            escape(_leaf(hit.category)),
-            _price(hit),
-            str(hit.stock) if hit.HasField("stock") else "",
-            f"{hit.score:.3f}",
-        )
+        stock = f"{hit.stock} left" if hit.HasField("stock") else ""
+        facts = " · ".join(filter(None, (hit.brand, _leaf(hit.category), _price(hit), stock)))
+        lines = [_title(hit), *([f"  [dim]{escape(facts)}[/dim]"] if facts else [])]
+        if explain:
+            legs = ", ".join(f"{name} {score:.2f}" for name, score in sorted(hit.leg_scores.items()))
+            lines += [f"  {escape(reason)}" for reason in hit.reasons]
+            lines += [f"  [dim]found by {escape(legs)}[/dim]"] if legs else []
+        table.add_row(str(hit.position + 1), escape(hit.item_id), "\n".join(lines), f"{hit.score:.3f}")
     return table
 
 
@@ -63,21 +59,6 @@ def _decided(one: review_pb2.Decision) -> str:
 def _minute(time: Timestamp) -> str:
     """In this machine's time; nothing for what is not set."""
     return f"{datetime.fromtimestamp(time.seconds):%Y-%m-%d %H:%M}" if time.seconds else ""
-
-
-def _explained(hits: Iterable[shop_pb2.Hit]) -> Table:
-    table = Table("#", "item", "what and why", "score", box=None, pad_edge=False)
-    for hit in hits:
-        facts = " · ".join(filter(None, (hit.brand, _leaf(hit.category), _price(hit))))
-        legs = ", ".join(f"{name} {score:.2f}" for name, score in sorted(hit.leg_scores.items()))
-        lines = [
-            _title(hit),
-            *([f"  [dim]{escape(facts)}[/dim]"] if facts else []),
-            *(f"  {escape(reason)}" for reason in hit.reasons),
-            *([f"  [dim]found by {escape(legs)}[/dim]"] if legs else []),
-        ]
-        table.add_row(str(hit.position + 1), escape(hit.item_id), "\n".join(lines), f"{hit.score:.3f}")
-    return table
 
 
 def _title(hit: shop_pb2.Hit) -> str:

@@ -49,3 +49,30 @@ def test_a_paid_place_says_so() -> None:
         out = io.StringIO()
         Console(file=out, width=80, color_system=None).print(hits_table([paid], explain))
         assert "Mug (sponsored)" in out.getvalue()
+
+
+def test_a_long_brand_and_category_take_no_room_from_the_title() -> None:
+    long = shop_pb2.Hit(
+        item_id="S1",
+        title="Nubee Temperature Gun Non-contact Digital Laser Infrared",
+        brand="Nubee & Sons",
+        category="Test > Infrared Thermometers",
+        price=38.9,
+        currency="USD",
+        stock=7,
+    )
+    out = io.StringIO()
+    Console(file=out, width=80, color_system=None).print(hits_table([long]))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    assert all(
+        part in out.getvalue()
+        for part in (
+            "Temperature Gun Non-contact Digital Laser",
+            "American Science & Surplus",
+            "38.90 USD",
+            "7 left",
+            "0.000",
+        )
+    )
