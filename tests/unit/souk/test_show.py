@@ -70,7 +70,7 @@ def test_a_long_brand_and_category_take_no_room_from_the_title() -> None:
         part in out.getvalue()
         for part in (
             "Temperature Gun Non-contact Digital Laser",
-            "American Science & Surplus",
+            "Nubee & Sons",
             "38.90 USD",
             "7 left",
             "0.000",
