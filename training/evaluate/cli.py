@@ -111,7 +111,8 @@ def search(
 
 @app.command("ranker")
 def ranker(
-    dataset: Annotated[Path, typer.Option(help="A canonical dataset with events.")],
+    # The other commands of `evaluate` say --data, `train ranker` says --dataset: nobody should have to remember which.
+    dataset: Annotated[Path, typer.Option("--dataset", "--data", help="A canonical dataset with events.")],
     bundle: Annotated[Path, typer.Option(help="A bundle, or what `encoder export` wrote: the encoder.")],
     protocol: Annotated[
         str | None, typer.Option(help="time or leave-one-out. Default: time, where the events have it.")

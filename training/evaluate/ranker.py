@@ -64,6 +64,16 @@ RANKER_TRIALS: tuple[Settings, ...] = (
 TRIALS = len(RANKER_TRIALS)
 
 
+def knn_trials(log: Log) -> tuple[Settings, ...]:
+    """The settings of item-kNN in the order in which they are tried.
+
+    By shopper first where most sessions hold one event: nothing is met together in these, and by session alone, as with
+    one trial, nothing would be found.
+    """
+    _, events = np.unique(log.session[log.liked], return_counts=True)
+    return KNN_TRIALS if np.median(events) > 1 else tuple(KNN_TRIALS[number] for number in (1, 0, 3, 2))
+
+
 def evaluate_ranker(
     path: Path,
     bundle: Path,
@@ -160,7 +170,7 @@ class Comparison:
         """Popularity, item-kNN, SASRec, the ranker's Transformer alone, the ranker."""
         return [
             *self._tuned("popularity", POPULARITY_TRIALS, self._popularity, self.seeds[:1]),
-            *self._tuned("item-kNN", KNN_TRIALS, self._knn, self.seeds[:1]),
+            *self._tuned("item-kNN", knn_trials(self.shop.log), self._knn, self.seeds[:1]),
             *self._tuned("SASRec", SASREC_TRIALS, self._sasrec, self.seeds),
             *self._tuned("ranker", RANKER_TRIALS, self._ranker, self.seeds),
         ]

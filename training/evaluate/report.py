@@ -83,11 +83,13 @@ def _page(title: str, facts: dict[str, Any], measures: Measures, picture: bytes)
     groups = {"all queries": measures} | {f"in {script}": part for script, part in measures.by_script().items()}
     if len(groups) == 2:
         del groups[next(reversed(groups))]
-    rows = [
-        [f"{system}, {group} ({len(part.queries)})", *(f"{part.systems[system][name].mean():.3f}" for name in names)]
+    # A measure a row: nine of them beside each other are wider than a page.
+    of_systems = [
+        (f"{system}, {group} ({len(part.queries)})", values)
         for group, part in groups.items()
-        for system in part.systems
+        for system, values in part.systems.items()
     ]
+    rows = [[name, *(f"{values[name].mean():.3f}" for _, values in of_systems)] for name in names]
     gains = []
     for rule in RULES:
         gain = measures.gain(f"ndcg@10_{rule}")
@@ -100,8 +102,8 @@ def _page(title: str, facts: dict[str, Any], measures: Measures, picture: bytes)
     columns = [f"{system}, {_RULE_NAMES[rule]}" for system in measures.systems for rule in RULES]
     return page(
         title,
-        table(["", ""], [[name, str(value)] for name, value in facts.items()]),
-        f"<h2>Means</h2>\n{table(['system', *names], rows)}",
+        table(["", ""], [[name, str(value) if value != {} else "none"] for name, value in facts.items()]),
+        f"<h2>Means</h2>\n{table(['', *(name for name, _ in of_systems)], rows)}",
         "<h2>Hybrid against BM25F alone: gain in nDCG@10, paired bootstrap</h2>\n"
         + table(["unjudged items", "gain", "95% interval", "p-value"], gains),
         image(picture, "nDCG@10 by system; gain by query"),

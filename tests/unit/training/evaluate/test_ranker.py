@@ -12,7 +12,7 @@ from souk.types.v1 import types_pb2
 from tests.unit.training.ranker.logs import tastes
 from training.cli import app
 from training.evaluate.lists import Before, wanted_shares
-from training.evaluate.ranker import Comparison
+from training.evaluate.ranker import Comparison, knn_trials
 from training.evaluate.ranker_report import write_report
 from training.evaluate.ranking import next_baskets
 from training.evaluate.results import Outcome, Report, Result, figure
@@ -116,7 +116,18 @@ def test_figures() -> None:
     ],
 )
 def test_refused_by_name(tmp_path: Path, given: list[str], said: str) -> None:
-    paths = ["--dataset", str(tmp_path), "--bundle", str(tmp_path), "--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(app, ["evaluate", "ranker", *paths, *given])
-    assert result.exit_code == 1
-    assert said in result.output
+    for name in ("--dataset", "--data"):
+        paths = [name, str(tmp_path), "--bundle", str(tmp_path), "--out", str(tmp_path / "out")]
+        result = CliRunner().invoke(app, ["evaluate", "ranker", *paths, *given])
+        assert result.exit_code == 1
+        assert said in result.output
+
+
+def test_one_trial_of_item_knn_is_not_wasted_on_sessions_of_one_event() -> None:
+    made, _ = tastes(shoppers=40, items=30, groups=3)
+    alone = replace(made, session=np.arange(len(made.session)))
+    together = replace(made, session=made.shopper)
+    assert knn_trials(alone)[0]["by"] == "shopper"
+    assert knn_trials(together)[0]["by"] == "session"
+    for log in (alone, together):
+        assert {one["by"] for one in knn_trials(log)[:2]} == {"session", "shopper"}
