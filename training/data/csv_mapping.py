@@ -62,6 +62,8 @@ def _check_plan(mapping: Path, plan: dict[str, Any]) -> None:
             raise DatasetError(f"{mapping}: [{table}] is unknown; known: dataset, {', '.join(COLUMNS)}")
         if unknown := set(part) - _TABLE_KEYS:
             raise DatasetError(f"{mapping}: [{table}] has unknown keys {', '.join(sorted(unknown))}")
+        if len(str(part.get("delimiter", ","))) != 1:
+            raise DatasetError(f"{mapping}: [{table}] delimiter must be one character, not {part['delimiter']!r}")
         if "file" not in part:
             raise DatasetError(f"{mapping}: [{table}] file is missing")
         fields = {**part.get("columns", {}), **part.get("constants", {})}

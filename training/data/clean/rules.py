@@ -129,6 +129,8 @@ def _table(table: str, part: dict[str, Any]) -> TableRules:
     listed = {name: (told,) if isinstance(told, str) else told for name, told in columns.items()}
     made: TableRules = _made(TableRules, {**part, "columns": listed}, f"[{table}]")
     fields = {*made.columns, *made.constants}
+    if len(made.delimiter) != 1:
+        raise ValueError(f"[{table}] delimiter must be one character, not {made.delimiter!r}")
     if bad := sorted({*made.constants, *made.scale, *made.values} - set(COLUMNS[table])):
         raise ValueError(f"[{table}] {bad[0]} is unknown; known: {', '.join(COLUMNS[table])}")
     if made.attributes and "attributes" not in COLUMNS[table]:

@@ -1,5 +1,6 @@
 """What is to be cleaned, as lazy tables: canonical files as they are, others by the columns that the rules name."""
 
+import functools
 import gzip
 import json
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ class Raw:
 
     file: Path
     rows: pl.LazyFrame | CsvLines
-    # Column -> where the file has it: a column or, in JSON, keys down to a value ("price.amount").
+    # Column -> where the file has it: a column or, in JSON and Parquet, keys down to a value ("price.amount").
     columns: Mapping[str, str]
     # As a file without a count says by its size.
     about: int
@@ -45,10 +46,13 @@ class Raw:
 
     def _found(self, column: str) -> pl.Expr:
         assert isinstance(self.rows, pl.LazyFrame)
-        if column in self.rows.collect_schema():
+        schema = self.rows.collect_schema()
+        if column in schema:
             return pl.col(column)
-        key, _, inside = column.partition(".")
-        return pl.col(key).str.json_path_match(f"$.{inside}")
+        key, *inside = column.split(".")
+        if isinstance(schema[key], pl.Struct):
+            return functools.reduce(lambda found, name: found.struct.field(name), inside, pl.col(key))
+        return pl.col(key).str.json_path_match(f"$.{'.'.join(inside)}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def _open(file: Path, table: str, rules: TableRules) -> Raw:
         unknown = next(name for name in header if name not in COLUMNS[table])
         raise DatasetError(f"{file}: column {unknown!r} is not of the format, and the rules name no [{table}] columns")
     chosen = {}
-    nested = suffix in (".jsonl", ".jsonl.gz")
+    nested = suffix in (".jsonl", ".jsonl.gz", ".parquet")
     attributes = {ATTRIBUTE + name: (column,) for name, column in rules.attributes.items()}
     for name, options in (rules.columns | attributes).items():
         found = next((one for one in options if one in header or (nested and one.partition(".")[0] in header)), None)
@@ -136,7 +140,25 @@ def _open(file: Path, table: str, rules: TableRules) -> Raw:
         if header.count(found) > 1:
             raise DatasetError(f"{file}: two columns are called {found}")
         chosen[name] = found
-    return Raw(file, rows, chosen, about, False)
+    raw = Raw(file, rows, chosen, about, False)
+    _check_shapes(raw)
+    return raw
+
+
+def _check_shapes(raw: Raw) -> None:
+    """Raises DatasetError where a column of Parquet holds no single values, and what reads it takes nothing else."""
+    if isinstance(raw.rows, CsvLines):
+        return
+    try:
+        schema = raw.rows.select(**{name: raw._found(column) for name, column in raw.columns.items()}).collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise DatasetError(f"{raw.file}: {error}") from error
+    for name, kind in schema.items():
+        if isinstance(kind, pl.Struct):
+            inside = ", ".join(f"{raw.columns[name]}.{one.name}" for one in kind.fields)
+            raise DatasetError(f"{raw.file}: {raw.columns[name]} holds several values; name one of {inside}")
+        if isinstance(kind, pl.List) and name != "category" and not name.startswith(ATTRIBUTE):
+            raise DatasetError(f"{raw.file}: {raw.columns[name]} holds lists, and {name} is one value")
 
 
 def _sheets(file: Path) -> pl.DataFrame:

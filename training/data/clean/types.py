@@ -2,6 +2,7 @@
 
 import json
 from string import Formatter
+from typing import Any
 
 import polars as pl
 
@@ -81,17 +82,21 @@ def _paths(column: pl.Series) -> pl.Series:
         lists = [_names(text) for text in column]
     else:
         return column
-    texts = [CATEGORY_SEPARATOR.join(map(str, cell)) if isinstance(cell, list) else cell for cell in lists]
+    texts = [_path(cell) if isinstance(cell, list) else cell for cell in lists]
     return pl.Series(column.name, texts, dtype=pl.String)
 
 
-def _names(text: str | None) -> list[str] | str | None:
+def _path(names: list[Any]) -> str:
+    return CATEGORY_SEPARATOR.join(str(name).strip().replace(">", "/") for name in names if name)
+
+
+def _names(text: str | None) -> list[Any] | str | None:
     """The texts of a JSON list; anything else as it is."""
     try:
         told = json.loads(text) if text and text.startswith("[") else text
     except ValueError:
         return text
-    return [str(one).strip().replace(">", "/") for one in told if one] if isinstance(told, list) else text
+    return [one for one in told if one is not None] if isinstance(told, list) else text
 
 
 def _with_attributes(raw: pl.DataFrame, rules: TableRules) -> pl.DataFrame:
@@ -100,17 +105,18 @@ def _with_attributes(raw: pl.DataFrame, rules: TableRules) -> pl.DataFrame:
         return raw
     columns = [ATTRIBUTE + name for name in rules.attributes]
 
-    def of(cells: tuple[str | None, ...]) -> str | None:
+    def of(cells: tuple[Any, ...]) -> str | None:
         told = {}
         for name, cell in zip(rules.attributes, cells, strict=True):
-            parts = _names(cell) or ""
-            if isinstance(parts, str):
+            parts = _names(cell) if isinstance(cell, str) else cell
+            if not isinstance(parts, list):
+                parts = str("" if parts is None else parts)
                 parts = parts.split(rules.value_separator) if rules.value_separator else [parts]
-            if values := [*dict.fromkeys(text for part in parts if (text := part.strip()))]:
+            if values := [*dict.fromkeys(text for part in parts if part is not None and (text := str(part).strip()))]:
                 told[name] = values
         return json.dumps(told, ensure_ascii=False) if told else None
 
-    texts = [of(cells) for cells in raw.select(pl.col(columns).cast(pl.String)).iter_rows()]
+    texts = [of(cells) for cells in raw.select(columns).iter_rows()]
     return raw.drop(columns).with_columns(attributes=pl.Series(texts, dtype=pl.String))
 
 

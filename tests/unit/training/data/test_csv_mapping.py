@@ -84,6 +84,7 @@ def test_rows_are_mapped_and_bad_ones_counted_by_reason(source: Path) -> None:
         ('title = "Name"', 'headline = "Name"', "headline is unknown"),
         ('type = "PURCHASE"', "", "type is missing"),
         ("delimiter", "separator", "unknown keys separator"),
+        ('delimiter = ";"', 'delimiter = ";;"', "delimiter must be one character, not ';;'"),
         ('title = "Name"', 'title = "Title"', "no column 'Title'; it has SKU, Name"),
         ('file = "orders.csv"', 'file = "sales.csv"', "No such file"),
         ("[dataset]", "[dataset", "mapping.toml"),

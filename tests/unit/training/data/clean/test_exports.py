@@ -104,6 +104,51 @@ def test_keys_below_keys_lists_and_times_in_milliseconds_are_read(tmp_path: Path
     assert found["x"].time.ToMilliseconds() == 1767225600000
 
 
+PARQUET = """
+[items]
+files = ["items.parquet"]
+columns = { item_id = "id", title = "name", brand = "size.maker", category = "path" }
+attributes = { size = "size.unit", tags = "tags", weight = "weight" }
+"""
+
+
+def test_structs_and_lists_of_parquet_are_read(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "id": [7],
+            "name": ["Soap"],
+            "size": [{"unit": "22 LB", "maker": "Acme"}],
+            "path": [["Home", None, "Bath"]],
+            "tags": [["a", None, "b"]],
+            "weight": [2.5],
+        },
+        schema_overrides={"name": pl.Categorical},
+    )
+    frame.write_parquet(tmp_path / "items.parquet")
+    cleaned(tmp_path, PARQUET)
+    (item,) = read_items(tmp_path / "out")
+    assert (item.id, item.title, item.brand, list(item.category_path)) == ("7", "Soap", "Acme", ["Home", "Bath"])
+    told = {one.name: list(one.values) for one in item.attributes}
+    assert told == {"size": ["22 LB"], "tags": ["a", "b"], "weight": ["2.5"]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('"size.unit"', '"size"', "size holds several values; name one of size.unit, size.maker"),
+        ('"size.unit"', '"size.colour"', "colour"),
+        ('title = "name"', 'title = "tags"', "tags holds lists, and title is one value"),
+    ],
+)
+def test_columns_that_hold_no_single_value_are_told(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    frame = pl.DataFrame(
+        {"id": [7], "name": ["Soap"], "size": [{"unit": "g", "maker": "A"}], "path": [["B"]], "tags": [["a"]]}
+    )
+    frame.with_columns(weight=1).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DatasetError, match=problem):
+        cleaned(tmp_path, PARQUET.replace(old, new))
+
+
 def test_a_category_may_be_a_list_in_canonical_files_too(tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").write_text('{"item_id": "a", "title": "Mug", "category": ["Home", "Cups"]}\n')
     (tmp_path / "parquet").mkdir()
@@ -152,6 +197,7 @@ def test_the_command_fails_where_nothing_of_a_table_stays_and_calls_lost_values_
         ("values = { visible", "values = { shown", r"\[items\] shown is unknown"),
         ('attributes = { "Größe"', 'attributes = { x = "Farbe", "Größe"', "no column Farbe for x"),
         ('title = "Name"', 'title = "Name", attributes = "Online"', "named twice"),
+        ('delimiter = ";"', 'delimiter = ";;"', "delimiter must be one character, not ';;'"),
         ("decimal_comma = true", 'decimal_comma = "yes"', "decimal_comma must be true or false"),
     ],
 )
