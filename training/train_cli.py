@@ -115,8 +115,9 @@ def _train_on_log(
     settings = read_config(config, minutes=minutes, seed=seed)
     if epsilon is not None:
         refuse_meaningless(settings, epsilon)
-    encoder = Encoder.open(bundle)
     data = open_dataset(dataset)
+    data.require_events()
+    encoder = Encoder.open(bundle)
     checkpoints = out.parent / f".{out.name}.checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     with _progress() as progress:

@@ -165,6 +165,11 @@ class Dataset:
         """All items shown; no rows where the dataset has no such table."""
         return self._table("impressions", optional=True)
 
+    def require_events(self) -> None:
+        """Raises DatasetError where nobody has done anything, as in a catalogue alone."""
+        if self.events().is_empty():
+            raise DatasetError(f"{self.path}: has no events; they are needed here")
+
     def require_time(self, use: str) -> None:
         """Raises NoTime naming `use` unless every event has its time."""
         if self.events()["time"].has_nulls():

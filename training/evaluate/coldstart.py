@@ -145,6 +145,7 @@ def evaluate_coldstart(
     if not 1 <= trials <= TRIALS:
         raise ValueError(f"trials: must be from 1 to {TRIALS}, not {trials}")
     dataset = open_dataset(path)
+    dataset.require_events()
     log = read_log(dataset, dataset.events(), seeds[0])
     by = "time" if log.has_time else "leave-one-out"
     validation, test = split(dataset, log, by, seeds[0], EVERYBODY)

@@ -99,6 +99,7 @@ def evaluate_ranker(
     if protocol is not None and protocol not in PROTOCOLS:
         raise ValueError(f"protocol: must be {' or '.join(PROTOCOLS)}, not {protocol}")
     dataset = open_dataset(path)
+    dataset.require_events()
     log = read_log(dataset, dataset.events(), config.seed)
     by = protocol or ("time" if log.has_time else "leave-one-out")
     validation, test = split(dataset, log, by, config.seed, shoppers)

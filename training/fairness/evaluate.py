@@ -143,6 +143,7 @@ def evaluate_fairness(
     and `advanced` hear how far it is. Raises NoTime, TooLittle, ValueError, BundleError.
     """
     dataset = open_dataset(path)
+    dataset.require_events()
     items = {item.id: item for item in read_items(path)}
     facts: dict[str, Any] = {}
     tested: list[Tested] = []

@@ -40,6 +40,7 @@ def synthesize_pairs(
         if out.exists():
             raise FileExistsError(f"{out}: exists already; name a new directory with --out")
         data = open_dataset(dataset)
+        data.require_events()
         with told.status("pairs"):
             rows, curve = _rows(data, least)
         if not rows:

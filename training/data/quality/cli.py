@@ -52,6 +52,8 @@ def quality(
     if failed:
         raise typer.Exit(1)
     if not as_json:
+        # A catalogue alone has topics to find, and nothing that a ranker could learn.
+        model = "ranker" if report.quality.rows.get("events") else "coldstart"
         console.print(
-            f"next: python -m training train ranker --dataset {data} --bundle BUNDLE --out NEW", soft_wrap=True
+            f"next: python -m training train {model} --dataset {data} --bundle BUNDLE --out NEW", soft_wrap=True
         )

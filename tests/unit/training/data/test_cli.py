@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from training.cli import app
-from training.data.canonical import Dataset, open_dataset
+from training.data.canonical import Dataset, DatasetWriter, Info, open_dataset
 
 WIDE = {"COLUMNS": "200"}
 
@@ -47,3 +47,35 @@ def test_a_load_that_cannot_be_done_says_why(tmp_path: Path, arguments: list[str
     assert said.exit_code == 2
     assert problem in said.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "ranker", "--dataset"],
+        ["evaluate", "ranker", "--data"],
+        ["evaluate", "coldstart", "--data"],
+        ["evaluate", "fairness", "--data"],
+        ["synthesize-pairs", "--dataset"],
+    ],
+)
+def test_what_needs_events_refuses_a_catalogue_alone(tmp_path: Path, command: list[str]) -> None:
+    with DatasetWriter(tmp_path / "shop", Info("shop", "1", "made up", "CC0-1.0")) as writer:
+        writer.write("items", [{"item_id": "a", "title": "Mug"}])
+    given = [*command, str(tmp_path / "shop"), "--out", str(tmp_path / "out")]
+    if command[0] != "synthesize-pairs":
+        given += ["--bundle", str(tmp_path / "bundle")]
+    said = CliRunner().invoke(app, given, env=WIDE)
+    assert said.exit_code == 1, said.output
+    assert "has no events" in said.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_quality_of_a_catalogue_alone_names_what_it_can_train(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "shop", Info("shop", "1", "made up", "CC0-1.0")) as writer:
+        writer.write("items", [{"item_id": "a", "title": "Mug"}])
+    said = CliRunner().invoke(
+        app, ["quality", "--data", str(tmp_path / "shop"), "--out", str(tmp_path / "out")], env=WIDE
+    )
+    assert said.exit_code == 0, said.output
+    assert "next: python -m training train coldstart" in said.output
