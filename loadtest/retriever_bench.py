@@ -1,12 +1,15 @@
 """Recall and latency of vector search by how many items the filter allows: the planner against always Flat and always
-HNSW with a selector, interleaved in one run over one set of clustered vectors. Also what words and filters cost.
+HNSW with a selector and FAISS's inverted files with one, interleaved in one run over one set of clustered vectors. Also
+what words and filters cost.
 
     python -m loadtest.retriever_bench --items 200000 --dim 384
+    python -m loadtest.retriever_bench --items 1000000     # about half an hour, 9 GB of memory
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faiss as faiss_module
@@ -14,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.bench_rows import Row, write_rows
+from loadtest.faiss_ivf import InvertedFiles
 from services.retriever.columns import Columns, ColumnsView
 from services.retriever.dense import Dense, DenseView, normalised
 from services.retriever.filters import passing
@@ -28,6 +32,9 @@ faiss: Any = faiss_module
 
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.01, 0.001)
 HNSW_EFFORT = 128
+RECALL = 0.99
+# Wanted of the planner beside inverted files of equal recall, where no more than this share is allowed.
+_IVF_RATIO, _IVF_SHARE = 12.0, 0.01
 WORDS = ("red", "blue", "lamp", "shoe", "table", "wool", "light", "cotton", "running", "garden", "kitchen", "pro")
 
 Search = Callable[[Float32], NDArray[np.int64]]
@@ -66,46 +73,67 @@ def build(vectors: Float32, random: np.random.Generator, threads: int) -> tuple[
     return space.view(), table, words
 
 
-def compare(view: DenseView, table: ColumnsView, queries: Float32, k: int, random: np.random.Generator) -> list[Row]:
-    """One line and row a share of allowed items and a way of searching: recall against exact search, and latency."""
+def compare(
+    view: DenseView,
+    table: ColumnsView,
+    files: InvertedFiles,
+    tuned_by: Float32,
+    queries: Float32,
+    k: int,
+    random: np.random.Generator,
+) -> list[Row]:
+    """A line a share of allowed items, and two rows: recall against exact search and latency of each way of searching.
+
+    tuned_by: the queries that the probes of the inverted files are chosen by, none of `queries`.
+    """
     flat = faiss.IndexFlatIP(view.dim)
     flat.add(view.base.vectors)
-    print(f"\nk = {k}; median / 95th percentile in ms over {len(queries)} queries, one thread")
-    print(f"{'allowed':>9} {'planner':>30} {'always Flat':>24} {f'always HNSW, ef {HNSW_EFFORT}':>24}")
+    print(f"\nk = {k}; recall, median / 95th percentile in ms over {len(queries)} queries, one thread")
+    heads = ("planner", "always Flat", f"always HNSW, ef {HNSW_EFFORT}", "inverted files, tuned")
+    print(f"{'allowed':>9} {heads[0]:>31} {heads[1]:>24} {heads[2]:>24} {heads[3]:>24}")
     rows = []
     for share in SHARES:
         mask = random.random(table.size) < share
         mask[0] = False
+
+        def exact(query: Float32, mask: Mask = mask) -> set[int]:
+            return set(view.search(query, mask, table, k, exact=True)[0].tolist())
+
+        tuned = files.tuned(mask, tuned_by, [exact(query) for query in tuned_by], k, RECALL)
         plans: set[str] = set()
-        ways = (_planner(view, table, mask, k, plans), _always(flat, view, mask, k, 0), _graph(view, mask, k))
-        times: tuple[list[float], ...] = ([], [], [])
+        ways: tuple[Search, ...] = (
+            _planner(view, table, mask, k, plans),
+            _always(flat, view, mask, k, 0),
+            _graph(view, mask, k),
+            partial(tuned.search, mask=mask, k=k),
+        )
+        times: tuple[list[float], ...] = tuple([] for _ in ways)
         hits = np.zeros(len(ways))
         wanted = 0
         for query in queries:
-            expected = set(view.search(query, mask, table, k, exact=True)[0].tolist())
+            expected = exact(query)
             wanted += len(expected)
             for number, way in enumerate(ways):
                 began = time.perf_counter()
                 slots = way(query)
                 times[number].append((time.perf_counter() - began) * 1000)
                 hits[number] += len(expected & set(slots.tolist()))
+        recalls = hits / wanted
         cells = [
-            f"{hit / wanted:.3f} {np.median(taken):6.2f} / {np.percentile(taken, 95):6.2f}"
-            for hit, taken in zip(hits, times, strict=True)
+            f"{recall:.3f} {np.median(taken):6.2f} / {np.percentile(taken, 95):6.2f}"
+            for recall, taken in zip(recalls, times, strict=True)
         ]
-        print(f"{share:>9.1%} {'+'.join(sorted(plans)):>6} {cells[0]:>22} {cells[1]:>24} {cells[2]:>24}")
-        middle, ratio = float(np.median(times[0])), float(np.median(np.array(times[1]) / np.array(times[0])))
-        rows.append(
-            Row(
-                f"{share:.1%} of {table.size} items allowed, k = {k}, p50 (recall {hits[0] / wanted:.3f})",
-                middle,
-                "ms",
-                "Flat with a selector",
-                ratio,
-                "recall >= .99, ratio >= 1",
-                bool(hits[0] >= 0.99 * wanted and ratio >= 1),
-            )
-        )
+        plan = "+".join(sorted(plans))
+        print(f"{share:>9.1%} {plan:>6} {' '.join(f'{cell:>24}' for cell in cells)} {tuned.name} {tuned.probes} probes")
+        what = f"{share:.1%} of {table.size} items allowed, k = {k}, p50 (recall {recalls[0]:.3f})"
+        middle = float(np.median(times[0]))
+        beside_flat, _, beside_files = (float(np.median(np.array(each) / np.array(times[0]))) for each in times[1:])
+        reached = bool(recalls[0] >= RECALL and beside_flat >= 1)
+        rows.append(Row(what, middle, "ms", "Flat with a selector", beside_flat, "recall >= .99, ratio >= 1", reached))
+        baseline = f"{tuned.name}, {tuned.probes} probes, recall {recalls[3]:.3f}, {np.median(times[3]):.3g} ms"
+        goal = f">= {_IVF_RATIO:g} x" if share <= _IVF_SHARE else None
+        reached = beside_files >= _IVF_RATIO
+        rows.append(Row(what, middle, "ms", baseline, beside_files, goal, reached if goal else None))
     return rows
 
 
@@ -172,13 +200,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads of the build; searches use one")
     arguments = parser.parse_args()
     random = np.random.default_rng(7)
-    vectors = clustered(arguments.items + arguments.queries, arguments.dim, random)
+    vectors = clustered(arguments.items + 2 * arguments.queries, arguments.dim, random)
     # Queries are of the same clusters as the items, and none is an item.
     queries = np.stack([normalised(query) for query in vectors[arguments.items :]])
     view, table, words = build(vectors[: arguments.items], random, arguments.threads)
     del vectors
+    began = time.perf_counter()
+    files = InvertedFiles(view.base.vectors, view.base_slots.astype(np.int64), arguments.threads)
+    print(f"inverted files built in {time.perf_counter() - began:.1f} s")
     faiss.omp_set_num_threads(1)
-    rows = [row for k in (10, 100) for row in compare(view, table, queries, k, random)]
+    timed, tuned_by = np.split(queries, 2)
+    rows = [row for k in (10, 100) for row in compare(view, table, files, tuned_by, timed, k, random)]
     rows += others(table, words)
     print(f"next: read {write_rows('retriever', rows)}")
 
