@@ -3,7 +3,7 @@ HNSW with a selector and FAISS's inverted files with one, interleaved in one run
 what words and filters cost.
 
     python -m loadtest.retriever_bench --items 200000 --dim 384
-    python -m loadtest.retriever_bench --items 1000000     # about half an hour, 9 GB of memory
+    python -m loadtest.retriever_bench --items 1000000     # an hour or more, up to 14 GB of memory
 """
 
 import argparse
