@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from services.coldstart.log import Facts, Happening
 from services.coldstart.shelf import roots
 from services.domain.demand import LATELY_DAYS, WEIGHTS, rising, trend
+from services.domain.largest import kth_largest
 
 MAX_LISTED = 500
 _DAY_MS = 86_400_000
@@ -134,7 +135,7 @@ class Popularity:
         highest = float(items.told[: len(items.ids)].max(initial=0.0)) or 1.0
         scores = items.usual[rows] / self._unit(self._half_life_ms) + _TOLD * items.told[rows] / highest
         if len(rows) > MAX_LISTED:
-            least = np.partition(scores, -MAX_LISTED)[-MAX_LISTED]
+            least = kth_largest(scores, MAX_LISTED)
             above, equal = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
             if (free := MAX_LISTED - len(above)) < len(equal):
                 equal = equal[np.argpartition(items.lot[rows[equal]], free - 1)[:free]]

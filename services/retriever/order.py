@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.domain.largest import kth_largest
+
 Slots = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
@@ -48,5 +50,5 @@ def _split(values: NDArray[Any], k: int) -> tuple[Slots, Slots]:
     """Positions of the values larger than the k-th largest, and of those equal to it."""
     if len(values) <= k:
         return np.arange(len(values)), np.empty(0, dtype=np.int64)
-    least = np.partition(values, len(values) - k)[len(values) - k]
+    least = kth_largest(values, k)
     return np.flatnonzero(values > least), np.flatnonzero(values == least)
