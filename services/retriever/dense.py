@@ -4,7 +4,9 @@ HNSW cannot take rows out: a row whose item changed or left stays and is passed 
 beside the old one. Readers hold a `DenseView`, which no write changes.
 """
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,7 @@ from services.retriever.columns import NOBODY, ColumnsView
 from services.retriever.growing import Growing
 from services.retriever.order import Mask, Slots, best, contenders
 from services.retriever.planner import ANN_ROWS, Plan, choose
+from services.runtime.threads import low_priority
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 
@@ -25,8 +28,10 @@ faiss: Any = faiss_module
 NEIGHBOURS = 32
 # With FAISS's own 40, recall at k = 100 stays under .94 where half of 200,000 clustered items are allowed.
 EF_CONSTRUCTION = 64
-# A build adds this many rows at a time and looks up between.
+# A build adds this many rows at a time: so long it goes on after it was abandoned.
 BUILD_ROWS = 2_000
+# How often a build calls `between`.
+BETWEEN_SECONDS = 0.5
 # Rows of the delta, and ended rows of the base, that are worth a new base; at least, and as a share of the base.
 MIN_STALE = 2_000
 MAX_DELTA_SHARE = 0.02
@@ -40,6 +45,9 @@ MISSING = -1
 UNCOVERED = -2
 
 Rows = NDArray[np.int64]
+
+# Building is FAISS's work alone, and minutes of it: searches go first.
+_builder = low_priority("build")
 
 
 @dataclass(frozen=True)
@@ -374,11 +382,14 @@ class Dense:
         return MISSING
 
     def _fill(self, index: Any, parts: Sequence[tuple[Float32, Rows]], between: Callable[[], None]) -> None:
-        for vectors, rows in parts:
-            for start in range(0, len(rows), BUILD_ROWS):
-                faiss.omp_set_num_threads(self._build_threads)
-                index.add(vectors[rows[start : start + BUILD_ROWS]])
+        abandoned = threading.Event()
+        building = _builder.submit(_add, index, parts, self._build_threads, abandoned)
+        try:
+            while wait([building], BETWEEN_SECONDS).not_done:
                 between()
+            building.result()
+        finally:
+            abandoned.set()
 
     def _renumber(self, alive: Mask) -> None:
         """Says anew which row each slot has, and counts."""
@@ -414,6 +425,15 @@ def inner_products(vectors: Float32, rows: Rows, query: Float32) -> Float32:
             pointer(scores), pointer(query), pointer(vectors), pointer(rows), vectors.shape[1], 1, len(rows)
         )
     return scores
+
+
+def _add(index: Any, parts: Sequence[tuple[Float32, Rows]], threads: int, abandoned: threading.Event) -> None:
+    faiss.omp_set_num_threads(threads)
+    for vectors, rows in parts:
+        for start in range(0, len(rows), BUILD_ROWS):
+            if abandoned.is_set():
+                return
+            index.add(vectors[rows[start : start + BUILD_ROWS]])
 
 
 def _delta_limit(rows: int) -> float:

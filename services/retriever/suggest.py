@@ -20,9 +20,10 @@ from services.retriever.columns import CATEGORY_SEPARATOR, Columns, ColumnsView
 from services.retriever.growing import Growing
 from services.retriever.order import contenders
 from services.retriever.spelling import Spelling, SpellingView, faults_allowed, is_correctable
+from services.runtime.threads import Pace
 
 MAX_PHRASE_WORDS = 3
-# Slots counted in one round: bounds how long the interpreter is kept busy.
+# Slots counted in one round: bounds how long it takes till completions are those of now.
 ROUND_SLOTS = 5_000
 # Above this, phrases that only one item has are forgotten.
 MAX_COMPLETIONS = 1_000_000
@@ -150,8 +151,7 @@ class Suggester:
         if first == last and self._ended == len(view.table.ended):
             return None
         shown = view.shown[first:last]
-        for slot in (first + np.flatnonzero(shown)).tolist():
-            self._count(view, slot, 1)
+        self._count(view, (first + np.flatnonzero(shown)).tolist(), 1)
         self._counted.extend(shown)
         self._forget_ended(view)
         if len(self._row_of) > MAX_COMPLETIONS:
@@ -180,38 +180,43 @@ class Suggester:
         self._ended = len(compacted.ended)
 
     def _forget_ended(self, view: ColumnsView) -> None:
-        ended = view.table.ended
+        ended = view.table.ended[self._ended :]
         counted = self._counted.view()
-        while self._ended < len(ended):
-            slot = ended[self._ended]
-            # One not counted yet has ended in any later view, so it never will be.
-            if slot < len(counted) and counted[slot]:
-                self._count(view, slot, -1)
-                counted[slot] = False
-            self._ended += 1
+        # One not counted yet has ended in any later view, so it never will be.
+        slots = [slot for slot in dict.fromkeys(ended) if slot < len(counted) and counted[slot]]
+        self._count(view, slots, -1)
+        counted[slots] = False
+        self._ended += len(ended)
 
-    def _count(self, view: ColumnsView, slot: int, sign: int) -> None:
-        table = view.table
-        # Whole thousandths: sums that do not depend on the order of adding.
-        popularity = sign * float(np.floor(min(table.popularity_at(slot), MAX_POPULARITY) * 1000))
-        forms = [*table.category_at(slot).split(CATEGORY_SEPARATOR), table.brand_at(slot)]
-        keys = {normal_form(form): form for form in forms}
-        for key in keys.keys() | set(phrases(table.titles[slot])):
-            if not key:
-                continue
-            row = self._row_of.get(key)
-            if row is None:
-                if sign < 0:
-                    continue
-                row = self._row_of[key] = len(self._texts)
-                self._added.append(key)
-                self._texts.append(key)
-                self._items.append(0)
-                self._popularity.append(0.0)
-            self._items.view()[row] += sign
-            self._popularity.view()[row] += popularity
-            if key in keys:
-                self._write_as(row, key, keys[key], sign)
+    def _count(self, view: ColumnsView, slots: Sequence[int], sign: int) -> None:
+        """Adds what items stand for to the counts, or takes it away."""
+        table, pace = view.table, Pace()
+        rows: list[int] = []
+        popularity: list[float] = []
+        for slot in slots:
+            forms = [*table.category_at(slot).split(CATEGORY_SEPARATOR), table.brand_at(slot)]
+            written = {key: form for form in forms if (key := normal_form(form))}
+            before = len(rows)
+            for key in written.keys() | set(phrases(table.titles[slot])):
+                row = self._row_of.get(key)
+                if row is None:
+                    if sign < 0:
+                        continue
+                    row = self._row_of[key] = len(self._texts)
+                    self._added.append(key)
+                    self._texts.append(key)
+                rows.append(row)
+                if key in written:
+                    self._write_as(row, key, written[key], sign)
+            # Whole thousandths: sums that do not depend on the order of adding.
+            whole = sign * float(np.floor(min(table.popularity_at(slot), MAX_POPULARITY) * 1000))
+            popularity += [whole] * (len(rows) - before)
+            pace.rest()
+        new = np.zeros(len(self._texts) - self._items.size)
+        self._items.extend(new)
+        self._popularity.extend(new)
+        np.add.at(self._items.view(), rows, sign)
+        np.add.at(self._popularity.view(), rows, popularity)
 
     def _write_as(self, row: int, key: str, form: str, sign: int) -> None:
         """The completion is written as most items write it, as a brand or a category."""

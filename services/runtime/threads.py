@@ -1,10 +1,14 @@
 """How many processors the process really has, and pools of that size."""
 
 import os
+import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_LOW_PRIORITY = 10
 
 
 def cpu_limit(cgroup: Path = _CGROUP) -> int:
@@ -42,3 +46,38 @@ def limit_libraries(threads: int) -> None:
 def pool(name: str, threads: int) -> ThreadPoolExecutor:
     """Worker threads whose name shows in stack dumps."""
     return ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
+
+
+def low_priority(name: str) -> ThreadPoolExecutor:
+    """One worker thread that takes the processor time which others leave, and so do the threads that it starts.
+
+    For long work in libraries only: a thread that waits for a processor with Python's lock in hand keeps all others
+    from theirs.
+    """
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=name, initializer=_lower_priority)
+
+
+def _lower_priority() -> None:
+    if sys.platform == "linux":  # Elsewhere a thread has no priority of its own.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+
+
+class Pace:
+    """Long work in Python beside requests: it rests three times as long as it worked, after each two milliseconds.
+
+    A thread that wants Python's lock waits up to five milliseconds for one that does not let go of it, and an answer
+    wants it many times.
+    """
+
+    _WORK_SECONDS = 0.002
+    _RESTS = 3
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def rest(self) -> None:
+        """Rests if it is time to; to be called at least each millisecond or so."""
+        worked = time.monotonic() - self._began
+        if worked >= self._WORK_SECONDS:
+            time.sleep(self._RESTS * worked)
+            self._began = time.monotonic()

@@ -1,3 +1,7 @@
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -262,3 +266,53 @@ def test_cosines_of_slots_of_base_and_delta_alike() -> None:
     assert [shelf.columns.ids[slot] for slot in slots.tolist()] == ["i25", "i3", "i0"]
     expected = [float(normalised(vectors[number]) @ normalised(query)) for number in (25, 3, 0)]
     assert cosines.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def large(rows: int, build_threads: int) -> tuple[Dense, ColumnsView]:
+    """A space with so many vectors in its delta, and its table."""
+    columns, space = Columns(), Dense(CONTENT, "v", 64, build_threads=build_threads)
+    for number, vector in enumerate(random_vectors(rows, 64)):
+        slot = columns.add(types_pb2.Item(id=f"i{number}"))
+        space.add_slot()
+        space.put(slot, vector)
+    return space, columns.view()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_all_threads_of_a_build_have_a_low_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_module, "ANN_ROWS", 1_000)
+    monkeypatch.setattr(dense_module, "BETWEEN_SECONDS", 0.005)
+    busy: dict[int, int] = {}
+
+    def used(thread: Path) -> int:
+        """Its processor time, in ticks (proc(5), stat)."""
+        return sum(map(int, (thread / "stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+
+    def look() -> None:
+        for thread in Path("/proc/self/task").iterdir():
+            busy[int(thread.name)] = used(thread)
+
+    space, columns = large(12_000, build_threads=2)
+    look()
+    before = dict(busy)
+    space.build(space.view(), columns, look)
+    working = [thread for thread, ticks in busy.items() if ticks - before.get(thread, 0) > 5 and thread != os.getpid()]
+    assert len(working) == 2
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in working} == {10}
+
+
+def test_a_build_ends_soon_after_it_was_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_module, "ANN_ROWS", 1_000)
+    monkeypatch.setattr(dense_module, "BUILD_ROWS", 100)
+    monkeypatch.setattr(dense_module, "BETWEEN_SECONDS", 0.001)
+    index = dense_module._new_index(64, 12_000)
+    monkeypatch.setattr(dense_module, "_new_index", lambda dim, rows: index)
+
+    def stop() -> None:
+        raise InterruptedError
+
+    space, columns = large(12_000, build_threads=1)
+    with pytest.raises(InterruptedError):
+        space.build(space.view(), columns, stop)
+    dense_module._builder.submit(lambda: None).result(timeout=60)
+    assert index.ntotal < 12_000

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from services.runtime.threads import cpu_limit
+from services.runtime.threads import Pace, cpu_limit, low_priority
 
 
 @pytest.mark.parametrize(("text", "expected"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)])
@@ -48,3 +50,26 @@ def test_threads_of_libraries_sleep_between_requests() -> None:
     own = {name: value for name, value in os.environ.items() if name not in names}
     done = subprocess.run([sys.executable, "-c", _NOW_AND_THEN], env=own, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_work_of_low_priority_leaves_the_priority_of_the_others() -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    own = priority()
+    with low_priority("build") as pool:
+        assert pool.submit(priority).result() == 10
+    assert priority() == own
+
+
+def test_long_work_rests_three_times_as_long_as_it_worked(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    slept: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    pace = Pace()
+    for _ in range(10):
+        now += 0.0005
+        pace.rest()
+    assert slept == pytest.approx([0.006, 0.006])
