@@ -1,23 +1,27 @@
 """The vectors of one space version: an immutable FAISS base, an exact delta, and the slot of the item of each row.
 
-HNSW cannot take rows out: a row whose item changed or left stays and is passed over, until `build` makes a new base
-beside the old one. Readers hold a `DenseView`, which no write changes.
+Few vectors are compared, more have codes that are looked through, very many a graph as well. Neither takes rows out: a
+row whose item changed or left stays and is passed over, until `build` makes a new base beside the old one. Readers hold
+a `DenseView`, which no write changes.
 """
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import faiss as faiss_module
 import numpy as np
 from numpy.typing import NDArray
 
+from services.retriever import codes as codes_module
+from services.retriever.codes import Codes
 from services.retriever.columns import NOBODY, ColumnsView
 from services.retriever.growing import Growing
 from services.retriever.order import Mask, Slots, best, contenders
-from services.retriever.planner import ANN_ROWS, Plan, choose
+from services.retriever.planner import CODED_ROWS, GRAPH_ROWS, GRAPH_ROWS_UNCODED, Plan, choose
 from services.runtime.threads import low_priority
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
@@ -35,6 +39,8 @@ BETWEEN_SECONDS = 0.5
 # Rows of the delta, and ended rows of the base, that are worth a new base; at least, and as a share of the base.
 MIN_STALE = 2_000
 MAX_DELTA_SHARE = 0.02
+# Rows for each one that codes were learnt from, at which they are learnt anew: what is new may be unlike the old.
+MAX_CODED_GROWTH = 2
 MAX_ENDED_SHARE = 0.2
 # Up to this share of the base the allowed slots are listed: cheaper than looking through all rows.
 LISTED_SHARE = 0.1
@@ -45,6 +51,7 @@ MISSING = -1
 UNCOVERED = -2
 
 Rows = NDArray[np.int64]
+T = TypeVar("T")
 
 # Building is FAISS's work alone, and minutes of it: searches go first.
 _builder = low_priority("build")
@@ -56,16 +63,34 @@ class Base:
 
     index: Any
     vectors: Float32
-    kind: str
+    codes: Codes | None = None
+    coded: int = 0
+    """How many rows there were when codes were last learnt or found to be of no use."""
 
     @classmethod
-    def of(cls, index: Any, dim: int) -> "Base":
-        """The base over a finished IndexFlatIP or IndexHNSWFlat."""
+    def of(cls, index: Any, dim: int, codes: Codes | None = None, coded: int = 0) -> "Base":
+        """The base over a finished IndexFlatIP or IndexHNSWFlat and the codes of its rows."""
         rows = index.ntotal
         vectors = (
             faiss.rev_swig_ptr(_storage(index).get_xb(), rows * dim).reshape(rows, dim) if rows else _no_vectors(dim)
         )
-        return cls(index, vectors, "flat" if isinstance(index, faiss.IndexFlat) else "hnsw")
+        return cls(index, vectors, codes, coded)
+
+    @property
+    def graph(self) -> bool:
+        """Whether it can be walked."""
+        return not isinstance(self.index, faiss.IndexFlat)
+
+    @property
+    def kind(self) -> str:
+        """For people: the most that searches can use."""
+        return "hnsw" if self.graph else "codes" if self.codes is not None else "flat"
+
+    @property
+    def wants_graph(self) -> bool:
+        """Whether a graph should be made of the rows: after their codes, which take a tenth of the time."""
+        least = GRAPH_ROWS_UNCODED if self.codes is None else GRAPH_ROWS
+        return self.coded > 0 and not self.graph and len(self.vectors) >= least
 
 
 @dataclass(frozen=True)
@@ -140,7 +165,9 @@ class DenseView:
         faiss.omp_set_num_threads(1)
         query = normalised(query)
         selected = self._shown(columns) if mask is columns.shown else self._select(mask)
-        plan = choose(len(self.base_slots), selected.count, k, self.base.kind == "hnsw", exact, effort)
+        plan = choose(
+            len(self.base_slots), selected.count, k, self.base.codes, self.base.graph, exact=exact, effort=effort
+        )
         rows, scores = self._search_base(query, selected, k, plan)
         fresh = np.flatnonzero(mask[self.delta_slots])
         slots = np.concatenate((self.base_slots[rows], self.delta_slots[fresh]))
@@ -149,12 +176,13 @@ class DenseView:
         return slots[first].astype(np.int64), scores[first], plan.kind
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All of it but its FAISS index, for a snapshot."""
+        """All of it but its FAISS indexes, for a snapshot."""
         return {
             "base_slots": self.base_slots,
             "delta": self.delta,
             "delta_slots": self.delta_slots,
             "uncovered": np.flatnonzero(self.row_of == UNCOVERED).astype(np.int32),
+            "coded": np.array([self.base.coded, self.base.codes.breadth if self.base.codes else 0]),
         }
 
     def _shown(self, columns: ColumnsView) -> _Selection:
@@ -181,7 +209,10 @@ class DenseView:
             # Scored anew: the same vector has the same score to the last bit whichever plan found it.
             if len(rows) == k:
                 return rows, inner_products(self.base.vectors, rows, query)
-        rows = selected.numbers()
+        if plan.kind == "codes" and self.base.codes is not None:
+            rows = self.base.codes.scan(query, k, None if selected.count == selected.among else selected.flags())
+        else:
+            rows = selected.numbers()
         scores = inner_products(self.base.vectors, rows, query)
         near = contenders(scores, k)
         return rows[near], scores[near]
@@ -281,6 +312,8 @@ class Dense:
         delta = self._delta_slots.size
         if self._ended > max(MIN_STALE, MAX_ENDED_SHARE * rows) or delta > _delta_limit(rows):
             return True
+        if self._base.wants_graph:
+            return True
         # Items that changed and kept their vector can have their old rows back at no cost.
         return self._ended > 0 and delta - self._looked_at > MIN_STALE
 
@@ -289,26 +322,45 @@ class Dense:
         `between` now and then.
 
         An item that changed without changing its vector gets its old row back. What else is new is added to a copy of
-        the graph, or, where much of the graph has ended, all is built anew.
+        the graph and of the codes, or, where much of them has ended, all is built anew.
         """
         base_slots, fresh = self._give_back(view, columns)
-        live = columns.alive[base_slots]
+        base, live = view.base, columns.alive[base_slots]
         rows = len(base_slots)
         ended = rows - int(np.count_nonzero(live))
         too_old = ended > max(MIN_STALE, MAX_ENDED_SHARE * rows)
-        if len(fresh) <= _delta_limit(rows) and not too_old:
-            return Built(view, view.base, base_slots, fresh)
-        slots = view.delta_slots[fresh]
-        if view.base.kind == "hnsw" and not too_old:
-            base_slots = np.concatenate((base_slots, slots))
-            index = _copied_graph(view.base, len(base_slots))
-            self._fill(index, [(view.delta, fresh)], between)
+        if len(fresh) <= _delta_limit(rows) and not too_old and not base.wants_graph:
+            return Built(view, base, base_slots, fresh)
+        kept = np.flatnonzero(live) if too_old or base.kind == "flat" else np.arange(rows)
+        parts = [(base.vectors, kept), (view.delta, fresh)]
+        base_slots = np.concatenate((base_slots[kept], view.delta_slots[fresh]))
+        if base.graph and not too_old:
+            index = _copied_graph(base, len(base_slots))
+            _in_background(partial(_add, index, parts[1:], self._build_threads), between)
         else:
-            kept = np.flatnonzero(live)
-            base_slots = np.concatenate((base_slots[kept], slots))
-            index = _new_index(self.dim, len(base_slots))
-            self._fill(index, [(view.base.vectors, kept), (view.delta, fresh)], between)
-        return Built(view, Base.of(index, self.dim), base_slots, np.empty(0, dtype=np.int64))
+            make = _new_graph if base.graph or base.wants_graph else _new_flat
+            index = make(self.dim, len(base_slots))
+            _in_background(partial(_add, index, parts, self._build_threads), between)
+        grown = Base.of(index, self.dim, base.codes, base.coded)
+        if too_old or len(base_slots) >= MAX_CODED_GROWTH * base.coded:
+            grown = self._coded_anew(grown, between)
+        elif base.codes is not None and len(fresh):
+            codes = base.codes.copy()
+            _in_background(partial(_encode, codes.index, grown.vectors, self._build_threads), between)
+            grown = Base.of(index, self.dim, codes, base.coded)
+        return Built(view, grown, base_slots, np.empty(0, dtype=np.int64))
+
+    def _coded_anew(self, base: Base, between: Callable[[], None]) -> Base:
+        """The base with codes of its own, where they are worth their making and can be told apart."""
+        rows = len(base.vectors)
+        if rows < CODED_ROWS:
+            return Base.of(base.index, self.dim)
+        if self.dim < codes_module.MIN_DIM:
+            return Base.of(base.index, self.dim, None, rows)
+        index = codes_module.untrained(self.dim)
+        _in_background(partial(_encode, index, base.vectors, self._build_threads), between)
+        codes = _in_background(lambda _: codes_module.measured(index, base.vectors), between)
+        return Base.of(base.index, self.dim, codes, rows)
 
     def swap(self, built: Built, columns: ColumnsView) -> None:
         """Puts a new base in place of the one it was built from; what was written since goes on in the delta.
@@ -342,11 +394,14 @@ class Dense:
         fresh._renumber(alive)
         return fresh
 
-    def restore(self, index: Any, arrays: dict[str, NDArray[Any]], alive: Mask) -> None:
-        """Takes back what a snapshot held. Raises ValueError where index and arrays do not belong together."""
-        if index.d != self.dim or index.ntotal != len(arrays["base_slots"]):
+    def restore(self, index: Any, codes: Any | None, arrays: dict[str, NDArray[Any]], alive: Mask) -> None:
+        """Takes back what a snapshot held: the FAISS index of the vectors, that of their codes if there is one, and
+        the arrays. Raises ValueError where they do not belong together."""
+        rows, (coded, breadth) = len(arrays["base_slots"]), arrays["coded"].tolist()
+        if any(each.d != self.dim or each.ntotal != rows for each in (index, codes) if each is not None):
             raise ValueError(f"space {self.version}: index and row list do not belong together")
-        self._base, self._base_slots = Base.of(index, self.dim), arrays["base_slots"]
+        known = None if codes is None else Codes(codes, breadth)
+        self._base, self._base_slots = Base.of(index, self.dim, known, coded), arrays["base_slots"]
         self._delta.extend(arrays["delta"])
         self._delta_slots.extend(arrays["delta_slots"])
         statuses = np.full(len(alive), MISSING, dtype=np.int32)
@@ -380,16 +435,6 @@ class Dense:
             if slot == NOBODY:
                 break
         return MISSING
-
-    def _fill(self, index: Any, parts: Sequence[tuple[Float32, Rows]], between: Callable[[], None]) -> None:
-        abandoned = threading.Event()
-        building = _builder.submit(_add, index, parts, self._build_threads, abandoned)
-        try:
-            while wait([building], BETWEEN_SECONDS).not_done:
-                between()
-            building.result()
-        finally:
-            abandoned.set()
 
     def _renumber(self, alive: Mask) -> None:
         """Says anew which row each slot has, and counts."""
@@ -427,6 +472,18 @@ def inner_products(vectors: Float32, rows: Rows, query: Float32) -> Float32:
     return scores
 
 
+def _in_background(work: Callable[[threading.Event], T], between: Callable[[], None]) -> T:
+    """Does work at low priority and calls `between` meanwhile; if that raises the work is told, to end soon."""
+    abandoned = threading.Event()
+    working = _builder.submit(work, abandoned)
+    try:
+        while wait([working], BETWEEN_SECONDS).not_done:
+            between()
+        return working.result()
+    finally:
+        abandoned.set()
+
+
 def _add(index: Any, parts: Sequence[tuple[Float32, Rows]], threads: int, abandoned: threading.Event) -> None:
     faiss.omp_set_num_threads(threads)
     for vectors, rows in parts:
@@ -436,13 +493,24 @@ def _add(index: Any, parts: Sequence[tuple[Float32, Rows]], threads: int, abando
             index.add(vectors[rows[start : start + BUILD_ROWS]])
 
 
+def _encode(index: Any, vectors: Float32, threads: int, abandoned: threading.Event) -> None:
+    """Makes the codes that an index lacks of the vectors, after it has learnt to where it has not."""
+    faiss.omp_set_num_threads(threads)
+    if not index.is_trained:
+        codes_module.train(index, vectors)
+    for start in range(index.ntotal, len(vectors), BUILD_ROWS):
+        if abandoned.is_set():
+            return
+        index.add(vectors[start : start + BUILD_ROWS])
+
+
 def _delta_limit(rows: int) -> float:
     return max(MIN_STALE, MAX_DELTA_SHARE * rows)
 
 
-def _new_index(dim: int, rows: int) -> Any:
+def _new_flat(dim: int, rows: int) -> Any:
     """An empty index with room for so many rows."""
-    return _with_room(faiss.IndexFlatIP(dim), rows) if rows < ANN_ROWS else _new_graph(dim, rows)
+    return _with_room(faiss.IndexFlatIP(dim), rows)
 
 
 def _new_graph(dim: int, rows: int) -> Any:

@@ -30,7 +30,7 @@ from souk.types.v1 import types_pb2
 MIN_ENDED = 10_000
 MAX_ENDED_SHARE = 0.3
 
-FORMAT = 2
+FORMAT = 3
 # Words are stored analysed: a snapshot made by another analysis, or with another segmenter, is of no use.
 _PROBE = 'Kopfhörer WH-1000XM4 13,3" 2 TB running shoes 红色男士运动鞋'
 
@@ -221,7 +221,11 @@ class CatalogueIndex:
         for number, dense in enumerate(view.spaces.values()):
             writer.arrays(f"space_{number}", dense.arrays())
             writer.index(f"space_{number}", dense.base.index)
-            spaces.append({"space": dense.space, "version": dense.version, "dim": dense.dim})
+            codes = dense.base.codes
+            if codes is not None:
+                writer.index(f"codes_{number}", codes.index)
+            facts = {"space": dense.space, "version": dense.version, "dim": dense.dim, "codes": codes is not None}
+            spaces.append(facts)
         return writer.finish(
             {
                 "format": FORMAT,
@@ -256,8 +260,11 @@ class CatalogueIndex:
         spaces = {}
         for number, entry in enumerate(facts["spaces"]):
             dense = Dense(entry["space"], entry["version"], entry["dim"], table.size, self._build_threads)
-            name = f"space_{number}"
-            dense.restore(index_files.read_index(folder, name), index_files.read_arrays(folder, name), table.alive)
+            index, arrays = (
+                read(folder, f"space_{number}") for read in (index_files.read_index, index_files.read_arrays)
+            )
+            codes = index_files.read_index(folder, f"codes_{number}") if entry["codes"] else None
+            dense.restore(index, codes, arrays, table.alive)
             spaces[dense.version] = dense
         with self._writing:
             self._columns, self._lexical, self._dense = columns, words, spaces

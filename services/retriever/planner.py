@@ -1,13 +1,22 @@
-"""Exact or ANN, and how broad: chosen from how many vectors may be returned, so that recall holds at any filter."""
+"""Exact, by codes or by the graph, and how broad: chosen from how many vectors may be returned, so that recall holds at
+any filter."""
 
 import math
 from dataclasses import dataclass
 
-# Below this an exact search costs no more than an ANN one.
-ANN_ROWS = 20_000
-# FAISS's HNSW32 looks at about this many vectors a step, each at the price of one row of an exact search (measured by
-# loadtest/retriever_bench.py: a quiet core takes 2.2 us a step and .074 us a row at 384 dimensions).
-ROWS_PER_STEP = 30
+from services.retriever.codes import Codes
+
+# Below this comparing all vectors costs no more than what is saved.
+CODED_ROWS = 10_000
+# From here on a walk for few items is so much cheaper than all codes that a graph is worth its minutes of building; of
+# vectors that codes cannot tell apart sooner.
+GRAPH_ROWS = 200_000
+GRAPH_ROWS_UNCODED = 20_000
+# Codes looked through at the price of one vector compared, and vectors compared at the price of a step of FAISS's
+# HNSW32 with other work beside, which leaves little of the graph in the processor's caches: 100,000 x 384 take 5.6 ms
+# to compare and 1.0 ms to look through, 256 steps 1.1 ms, 1,000 steps 3.9 (2 vCPU AMD EPYC with AVX-512, 2026-11-23).
+CODES_PER_ROW = 6
+ROWS_PER_STEP = 60
 # Its queue is searched from end to end at each step: beyond this breadth that costs more than the vectors.
 MAX_EFFORT = 4096
 DEFAULT_EFFORT = 128
@@ -23,7 +32,7 @@ MEASURED_ROWS = 200_000
 
 @dataclass(frozen=True)
 class Plan:
-    """How one vector search runs: "exact", or "ann" with HNSW's ef."""
+    """How one vector search runs: "exact", "codes", or "ann" with HNSW's ef."""
 
     kind: str
     effort: int = 0
@@ -32,18 +41,23 @@ class Plan:
 EXACT = Plan("exact")
 
 
-def choose(rows: int, allowed: int, k: int, ann: bool, exact: bool = False, effort: int = 0) -> Plan:
+def choose(
+    rows: int, allowed: int, k: int, codes: Codes | None, graph: bool, *, exact: bool = False, effort: int = 0
+) -> Plan:
     """The cheapest plan that keeps recall.
 
-    rows: vectors in the index; allowed: how many of them may be returned; k: how many are wanted; ann: whether the
-    index has a graph; exact: whether the caller insists; effort: the caller's breadth for an unfiltered search, 0 for
-    the default. A graph search meets items that may not be returned as often as others, so its breadth grows as
-    rows / allowed; where that costs more than looking at every allowed vector, looking is also exact.
+    rows: vectors in the index; allowed: how many of them may be returned; k: how many are wanted; codes: those of the
+    rows, if there are any; graph: whether there is one; exact: whether the caller insists; effort: the caller's breadth
+    for an unfiltered walk, 0 for the default. A walk meets items that may not be returned as often as others, so its
+    breadth grows as rows / allowed; codes are looked through whether they are allowed or not.
     """
-    if exact or not ann or allowed <= k:
+    if exact or allowed <= k:
         return EXACT
+    plans = [(float(allowed), EXACT)]
+    if codes is not None and not (effort and graph):
+        plans.append((rows / CODES_PER_ROW + codes.compared(k), Plan("codes")))
     growth = math.sqrt(max(1.0, rows / MEASURED_ROWS))
-    wanted = max(effort or int(growth * DEFAULT_EFFORT), STEPS_PER_ITEM * k) * rows // allowed
-    if wanted > MAX_EFFORT or wanted * ROWS_PER_STEP * growth >= allowed:
-        return EXACT
-    return Plan("ann", wanted)
+    steps = int((effort or growth * max(DEFAULT_EFFORT, STEPS_PER_ITEM * k)) * rows / allowed)
+    if graph and steps <= MAX_EFFORT:
+        plans.append((steps * ROWS_PER_STEP * growth, Plan("ann", steps)))
+    return min(plans, key=lambda plan: plan[0])[1]

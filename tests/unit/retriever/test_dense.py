@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.retriever import codes as codes_module
 from services.retriever import dense as dense_module
+from services.retriever.codes import Codes
 from services.retriever.columns import Columns, ColumnsView
 from services.retriever.dense import Dense, inner_products, normalised
 from services.retriever.order import Mask
+from services.retriever.planner import EXACT, Plan
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from tests.unit.retriever.items import CONTENT, random_vectors
@@ -28,9 +31,9 @@ def only(slot: int, columns: ColumnsView) -> Mask:
 class Shelf:
     """A table and a space written together, and a plain dict that says what should be found."""
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int = DIM) -> None:
         self.columns = Columns()
-        self.dense = Dense(CONTENT, "v", DIM)
+        self.dense = Dense(CONTENT, "v", dim)
         self.held: dict[str, Float32] = {}
 
     def write(self, item_id: str, vector: Float32 | None) -> None:
@@ -49,12 +52,15 @@ class Shelf:
             self.held.pop(item_id, None)
 
     def rebuild(self) -> None:
+        """Twice where a graph comes after the codes."""
         columns = self.columns.view()
         self.dense.swap(self.dense.build(self.dense.view(), columns, lambda: None), columns)
+        if self.dense.view().base.wants_graph:
+            self.rebuild()
 
     def check(self) -> None:
         columns, view = self.columns.view(), self.dense.view()
-        query = normalised(random_vectors(1, DIM, seed=99)[0])
+        query = normalised(random_vectors(1, self.dense.dim, seed=99)[0])
         slots, scores, _ = view.search(query, columns.shown, columns, k=len(self.held) + 5)
         got = {self.columns.ids[slot]: score for slot, score in zip(slots.tolist(), scores.tolist(), strict=True)}
         assert got == pytest.approx({i: float(normalised(v) @ query) for i, v in self.held.items()}, abs=1e-5)
@@ -68,8 +74,9 @@ class Shelf:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense_module, "MIN_STALE", 3)
-    monkeypatch.setattr(dense_module, "ANN_ROWS", 12)
     monkeypatch.setattr(dense_module, "LISTED_SHARE", 1.0)
+    monkeypatch.setattr(dense_module, "CODED_ROWS", 12)
+    monkeypatch.setattr(dense_module, "GRAPH_ROWS_UNCODED", 12)
 
 
 # What happens to which of eight items; "change" keeps the vector, "begin" and "end" are the two halves of a rebuild.
@@ -79,12 +86,40 @@ steps = st.lists(
 )
 
 
+def by_codes(
+    rows: int, allowed: int, k: int, codes: Codes | None, graph: bool, *, exact: bool = False, effort: int = 0
+) -> Plan:
+    """Codes wherever there are any."""
+    return EXACT if exact or codes is None else Plan("codes")
+
+
 @pytest.mark.usefixtures("small")
 @settings(max_examples=120, deadline=None)
 @given(steps)
 def test_nothing_is_lost_whenever_a_rebuild_begins_and_ends(script: list[tuple[str, int]]) -> None:
-    shelf = Shelf()
-    vectors = random_vectors(len(script) + 1, DIM)
+    play(Shelf(), script)
+
+
+@pytest.fixture
+def coded(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_module, "CODED_ROWS", 16)
+    monkeypatch.setattr(dense_module, "GRAPH_ROWS", 18)
+    monkeypatch.setattr(dense_module, "choose", by_codes)
+
+
+@pytest.mark.usefixtures("coded")
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 39), min_size=16, max_size=40), steps)
+def test_nothing_is_lost_where_vectors_have_codes(written: list[int], script: list[tuple[str, int]]) -> None:
+    shelf = Shelf(32)
+    for which, vector in zip(written, random_vectors(len(written), 32, seed=7), strict=True):
+        shelf.write(f"i{which}", vector)
+    play(shelf, [("begin", 0), ("end", 0), *script])
+
+
+def play(shelf: Shelf, script: list[tuple[str, int]]) -> None:
+    """Does what the script says and looks after each step whether all is there."""
+    vectors = random_vectors(len(script) + 1, shelf.dense.dim)
     built = None
     for number, (step, which) in enumerate(script):
         item_id = f"i{which}"
@@ -280,7 +315,6 @@ def large(rows: int, build_threads: int) -> tuple[Dense, ColumnsView]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
 def test_all_threads_of_a_build_have_a_low_priority(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense_module, "ANN_ROWS", 1_000)
     monkeypatch.setattr(dense_module, "BETWEEN_SECONDS", 0.005)
     busy: dict[int, int] = {}
 
@@ -302,11 +336,10 @@ def test_all_threads_of_a_build_have_a_low_priority(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_build_ends_soon_after_it_was_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense_module, "ANN_ROWS", 1_000)
     monkeypatch.setattr(dense_module, "BUILD_ROWS", 100)
     monkeypatch.setattr(dense_module, "BETWEEN_SECONDS", 0.001)
-    index = dense_module._new_index(64, 12_000)
-    monkeypatch.setattr(dense_module, "_new_index", lambda dim, rows: index)
+    index = codes_module.untrained(64)
+    monkeypatch.setattr(codes_module, "untrained", lambda dim: index)
 
     def stop() -> None:
         raise InterruptedError
@@ -316,3 +349,52 @@ def test_a_build_ends_soon_after_it_was_abandoned(monkeypatch: pytest.MonkeyPatc
         space.build(space.view(), columns, stop)
     dense_module._builder.submit(lambda: None).result(timeout=60)
     assert index.ntotal < 12_000
+
+
+def test_codes_come_first_then_a_graph_and_both_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_module, "MIN_STALE", 3)
+    monkeypatch.setattr(dense_module, "CODED_ROWS", 100)
+    monkeypatch.setattr(dense_module, "GRAPH_ROWS", 200)
+    shelf = Shelf(32)
+    vectors = random_vectors(450, 32)
+
+    def write(numbers: range) -> str:
+        for number in numbers:
+            shelf.write(f"i{number}", vectors[number])
+        columns = shelf.columns.view()
+        shelf.dense.swap(shelf.dense.build(shelf.dense.view(), columns, lambda: None), columns)
+        return shelf.dense.view().base.kind
+
+    def coded() -> tuple[int, int]:
+        base = shelf.dense.view().base
+        return (0 if base.codes is None else base.codes.rows), base.coded
+
+    assert (write(range(90)), coded()) == ("flat", (0, 0))
+    assert (write(range(90, 150)), coded()) == ("codes", (150, 150))
+    assert (write(range(150, 210)), coded()) == ("codes", (210, 150))
+    assert shelf.dense.due()
+    assert (write(range(0)), coded()) == ("hnsw", (210, 150))
+    assert not shelf.dense.due()
+    # What is twice as many may be unlike what the codes were learnt from.
+    assert (write(range(210, 299)), coded()) == ("hnsw", (299, 150))
+    assert (write(range(299, 310)), coded()) == ("hnsw", (310, 310))
+    shelf.check()
+
+
+def test_vectors_that_codes_cannot_tell_apart_are_compared_or_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_module, "CODED_ROWS", 5_000)
+    monkeypatch.setattr(dense_module, "GRAPH_ROWS_UNCODED", 5_000)
+    random = np.random.default_rng(1)
+    # One crowd around one point, and a few vectors far off, for which the codes' steps are made.
+    vectors = np.ones((6_000, 32), dtype=np.float32) + 0.02 * random.standard_normal((6_000, 32), dtype=np.float32)
+    vectors[::10] = random.standard_normal((600, 32), dtype=np.float32)
+    columns, space = Columns(), Dense(CONTENT, "v", 32, build_threads=2)
+    for number, vector in enumerate(vectors):
+        slot = columns.add(types_pb2.Item(id=f"i{number}"))
+        space.add_slot()
+        space.put(slot, vector)
+    table = columns.view()
+    for kind in ("flat", "hnsw"):
+        space.swap(space.build(space.view(), table, lambda: None), table)
+        assert (space.view().base.kind, space.view().base.codes) == (kind, None)
+        assert space.due() == (kind == "flat")

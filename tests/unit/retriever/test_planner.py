@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from services.retriever import codes as codes_module
 from services.retriever import dense
+from services.retriever.codes import Codes
 from services.retriever.columns import Columns
 from services.retriever.dense import Dense, DenseView
 from services.retriever.order import Mask
@@ -12,36 +14,53 @@ from tests.unit.retriever.items import CONTENT, clustered
 ROWS, DIM = 30_000, 32
 
 
-def test_a_selective_filter_is_answered_exactly() -> None:
-    assert choose(200_000, 200, 10, ann=True) == EXACT
-    assert choose(200_000, 2_000, 10, ann=True) == EXACT
+CODES = Codes(None, breadth=3)
 
 
-def test_an_open_filter_walks_the_graph_with_a_breadth_that_grows_as_it_closes() -> None:
-    efforts = [choose(1_000_000, allowed, 10, ann=True).effort for allowed in (1_000_000, 500_000, 250_000)]
+def test_few_allowed_are_compared_whatever_else_there_is() -> None:
+    assert choose(200_000, 200, 10, CODES, graph=True) == EXACT
+    assert choose(200_000, 2_000, 10, CODES, graph=True) == EXACT
+    assert choose(200_000, 2_000, 10, None, graph=True) == EXACT
+
+
+def test_codes_are_looked_through_where_that_is_less_than_comparing_all_that_are_allowed() -> None:
+    assert choose(100_000, 50_000, 200, CODES, graph=False).kind == "codes"
+    assert choose(100_000, 17_400, 200, CODES, graph=False).kind == "codes"
+    assert choose(100_000, 16_000, 200, CODES, graph=False) == EXACT
+    # The more has to be compared after, the less they save.
+    assert choose(100_000, 20_000, 200, Codes(None, breadth=24), graph=False) == EXACT
+
+
+def test_a_graph_is_walked_for_few_items_and_codes_looked_through_for_many() -> None:
+    plans = [choose(1_000_000, 1_000_000, k, CODES, graph=True).kind for k in (10, 50, 200, 1_000)]
+    assert plans == ["ann", "ann", "codes", "codes"]
+
+
+def test_a_walk_is_broader_as_the_filter_closes_until_it_is_left() -> None:
+    efforts = [choose(1_000_000, allowed, 10, None, graph=True).effort for allowed in (1_000_000, 500_000, 250_000)]
     assert 0 < efforts[0] < efforts[1] < efforts[2] <= MAX_EFFORT
+    assert choose(1_000_000, 60_000, 10, None, graph=True) == EXACT
 
 
-def test_a_larger_graph_is_walked_more_broadly_and_left_sooner() -> None:
-    small, large = (choose(rows, rows, 10, ann=True).effort for rows in (200_000, 1_000_000))
-    assert large > 2 * small
-    # Where looking at all that are allowed is cheaper than a step that misses the cache for each of them.
-    assert choose(200_000, 50_000, 10, ann=True).kind == "ann"
-    assert choose(1_000_000, 100_000, 10, ann=True) == EXACT
-    assert choose(1_000_000, 250_000, 10, ann=True).kind == "ann"
+def test_a_larger_graph_is_walked_more_broadly() -> None:
+    for k in (10, 100):
+        small, large = (choose(rows, rows, k, None, graph=True).effort for rows in (200_000, 1_000_000))
+        assert large > 2 * small
 
 
-@pytest.mark.parametrize("arguments", [{"ann": False}, {"ann": True, "exact": True}])
-def test_without_a_graph_or_at_the_callers_word_it_is_exact(arguments: dict[str, bool]) -> None:
-    assert choose(1_000_000, 1_000_000, 10, **arguments) == EXACT
+@pytest.mark.parametrize("exact", [False, True])
+def test_without_codes_or_graph_or_at_the_callers_word_it_is_exact(exact: bool) -> None:
+    codes = CODES if exact else None
+    assert choose(1_000_000, 1_000_000, 10, codes, graph=exact, exact=exact) == EXACT
 
 
-def test_the_callers_effort_counts() -> None:
-    assert choose(1_000_000, 1_000_000, 10, ann=True, effort=512).effort == 512
+def test_the_callers_effort_counts_where_there_is_a_graph() -> None:
+    assert choose(1_000_000, 1_000_000, 10, CODES, graph=True, effort=512).effort == 512
+    assert choose(1_000_000, 1_000_000, 10, CODES, graph=False, effort=512).kind == "codes"
 
 
-@pytest.fixture(scope="module")
-def built() -> tuple[DenseView, Columns]:
+@pytest.fixture(scope="module", params=["codes", "hnsw"])
+def built(request: pytest.FixtureRequest) -> tuple[DenseView, Columns]:
     vectors, _ = clustered(ROWS, DIM, clusters=300)
     columns = Columns()
     space = Dense(CONTENT, "v", DIM, build_threads=2)
@@ -50,7 +69,12 @@ def built() -> tuple[DenseView, Columns]:
         space.add_slot()
         space.put(slot, vector)
     view = columns.view()
-    space.swap(space.build(space.view(), view, lambda: None), view)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "hnsw":
+            patch.setattr(codes_module, "MIN_DIM", DIM + 1)
+        while space.due():
+            space.swap(space.build(space.view(), view, lambda: None), view)
+    assert space.view().base.kind == request.param
     return space.view(), columns
 
 
@@ -71,13 +95,12 @@ def recall(view: DenseView, columns: Columns, mask: Mask, k: int = 10) -> tuple[
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.01, 0.001])
 def test_recall_holds_at_every_selectivity(built: tuple[DenseView, Columns], share: float, k: int) -> None:
     view, columns = built
-    assert view.base.kind == "hnsw"
     mask = np.random.default_rng(1).random(ROWS + 1) < share
     mask[0] = False
     reached, plans = recall(view, columns, mask, k)
     assert reached >= 0.95
-    if share == 1.0:
-        assert plans == {"ann"}
+    if share == 1.0 and k == 10:
+        assert plans == {"ann" if view.base.graph else "codes"}
 
 
 def test_recall_holds_where_the_filter_leaves_out_what_is_near(built: tuple[DenseView, Columns]) -> None:
@@ -88,12 +111,13 @@ def test_recall_holds_where_the_filter_leaves_out_what_is_near(built: tuple[Dens
     assert recall(view, columns, mask)[0] >= 0.95
 
 
+@pytest.mark.parametrize("built", ["hnsw"], indirect=True)
 def test_a_walk_that_meets_too_few_falls_back_to_exact(
     built: tuple[DenseView, Columns], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view, columns = built
     plan = Plan("ann", 16)
-    monkeypatch.setattr(dense, "choose", lambda *arguments: EXACT if arguments[4] else plan)
+    monkeypatch.setattr(dense, "choose", lambda *_, exact, effort: EXACT if exact else plan)
     mask = np.zeros(ROWS + 1, dtype=np.bool_)
     mask[1 : ROWS : ROWS // 30] = True
     assert recall(view, columns, mask)[0] == 1.0
