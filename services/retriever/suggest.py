@@ -5,11 +5,13 @@ what was most likely meant. Counted item by item in the background; readers hold
 """
 
 import re
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
+from typing import NamedTuple
 
 import numpy as np
 import rjieba
@@ -125,6 +127,13 @@ NO_COMPLETIONS = Completions(
 )
 
 
+class _Form(NamedTuple):
+    """How something that can be completed is written, and whether it is the name of a brand or category so."""
+
+    is_name: bool
+    text: str
+
+
 class Suggester:
     """Counts completions as items come and go. Used by the background thread only."""
 
@@ -139,8 +148,9 @@ class Suggester:
         self._texts: list[str] = []
         self._items = Growing(np.int64)
         self._popularity = Growing(np.float64)
-        # How brands and categories write what has one key.
-        self._forms: dict[int, Counter[str]] = {}
+        # How items write what has one key: those that have it as brand or category, and those that have it in a title
+        # and write it with marks.
+        self._forms: dict[int, Counter[_Form]] = {}
         self._counted = Growing(np.bool_)
         self._ended = 0
 
@@ -195,9 +205,10 @@ class Suggester:
         popularity: list[float] = []
         for slot in slots:
             forms = [*table.category_at(slot).split(CATEGORY_SEPARATOR), table.brand_at(slot)]
-            written = {key: form for form in forms if (key := normal_form(form))}
+            written = {key: _Form(False, text) for key, text in phrases(table.titles[slot])}
+            written |= {key: _Form(True, form) for form in forms if (key := normal_form(form))}
             before = len(rows)
-            for key in written.keys() | set(phrases(table.titles[slot])):
+            for key, form in written.items():
                 row = self._row_of.get(key)
                 if row is None:
                     if sign < 0:
@@ -206,8 +217,8 @@ class Suggester:
                     self._added.append(key)
                     self._texts.append(key)
                 rows.append(row)
-                if key in written:
-                    self._write_as(row, key, written[key], sign)
+                if form.is_name or form.text != key:
+                    self._write_as(row, key, form, sign)
             # Whole thousandths: sums that do not depend on the order of adding.
             whole = sign * float(np.floor(min(table.popularity_at(slot), MAX_POPULARITY) * 1000))
             popularity += [whole] * (len(rows) - before)
@@ -218,13 +229,14 @@ class Suggester:
         np.add.at(self._items.view(), rows, sign)
         np.add.at(self._popularity.view(), rows, popularity)
 
-    def _write_as(self, row: int, key: str, form: str, sign: int) -> None:
-        """The completion is written as most items write it, as a brand or a category."""
+    def _write_as(self, row: int, key: str, form: _Form, sign: int) -> None:
+        """The completion is written as most items write it, as a brand or a category before as words of a title."""
         forms = self._forms.setdefault(row, Counter())
         forms[form] += sign
         if forms[form] <= 0:
             del forms[form]
-        self._texts[row] = min(forms, key=lambda text: (-forms[text], text)) if forms else key
+        best = min(forms, key=lambda one: (not one.is_name, -forms[one], one.text), default=None)
+        self._texts[row] = key if best is None else best.text
 
     def _sort(self) -> None:
         added, self._added = self._added, []
@@ -270,21 +282,33 @@ def normal_form(text: str) -> str:
     return f"{words} " if whole else words
 
 
-def phrases(title: str) -> Iterator[str]:
-    """Runs of one to three words of a title in their normal form; Chinese words stand without spaces."""
-    for part in _BREAK.split(fold(title)):
-        words = [word for match in _WORD.finditer(part) for word in _words_in(match.group())]
+def phrases(title: str) -> Iterator[tuple[str, str]]:
+    """Runs of one to three words of a title: in their normal form, and in lower case with the marks as it has them.
+    Chinese words stand without spaces."""
+    folded, marked = fold(title), unicodedata.normalize("NFKC", title).lower()
+    parts, marked_parts = _BREAK.split(folded), _BREAK.split(marked)
+    if marked == folded or len(parts) != len(marked_parts):
+        marked_parts = parts
+    for part, marked_part in zip(parts, marked_parts, strict=True):
+        words = _words_of(part)
+        marked_words = words if marked_part is part else _words_of(marked_part)
+        if len(marked_words) != len(words):
+            marked_words = words
         for start, first in enumerate(words):
             # A phrase neither begins nor ends with these.
             if first in FUNCTION_WORDS:
                 continue
-            phrase = first
+            phrase, text = first, marked_words[start]
             if len(first) > 1 and not first.isdigit():
-                yield phrase
-            for word in words[start + 1 : start + MAX_PHRASE_WORDS]:
-                phrase = _joined((phrase, word))
-                if word not in FUNCTION_WORDS:
-                    yield phrase
+                yield phrase, text
+            for at in range(start + 1, min(start + MAX_PHRASE_WORDS, len(words))):
+                phrase, text = _joined((phrase, words[at])), _joined((text, marked_words[at]))
+                if words[at] not in FUNCTION_WORDS:
+                    yield phrase, text
+
+
+def _words_of(part: str) -> list[str]:
+    return [word for match in _WORD.finditer(part) for word in _words_in(match.group())]
 
 
 def _joined(words: Sequence[str]) -> str:
