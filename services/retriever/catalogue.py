@@ -65,6 +65,8 @@ class ChangePage:
 
     changes: list[AppliedChange]
     head: int
+    catalogue: str
+    """Whose sequence numbers these are."""
     complete: bool
 
 
@@ -78,6 +80,10 @@ class Catalogue(Journal[Transaction]):
         """
         super().__init__(directory, _LAYOUT, queue_items)
         self.identity: str = meta(self._writer, "identity")
+        """Of this catalogue and no other; a new one whenever it is emptied or restored."""
+        copied = self._writer.execute("SELECT value FROM meta WHERE name = 'copied_from'").fetchone()
+        self.copied_from: str = copied[0] if copied else ""
+        """Identity of the catalogue that what was found is a copy of; empty where it is none's."""
         self.whole: bool = meta(self._writer, "whole") == 1
         self._head: int = meta(self._writer, "head")
         self._spaces: tuple[SpaceKey, ...] = ()
@@ -133,8 +139,12 @@ class Catalogue(Journal[Transaction]):
     def _told(self, batch: Transaction) -> None:
         CATALOGUE_COMMIT_CHANGES.observe(len(batch.changes))
         CATALOGUE_SEQUENCE.set(batch.head)
+        emptied = batch.head < self._head
         self._head = batch.head
         self._committed(batch.changes, batch.head)
+        if emptied:
+            # Last: indexes that were saved of what was here before do not count as those of what comes.
+            self.identity = meta(self._writer, "identity")
 
     # Reads.
 
@@ -162,6 +172,7 @@ class Catalogue(Journal[Transaction]):
         """
         with self.reading() as db:
             head: int = meta(db, "head")
+            catalogue: str = meta(db, "identity")
             if after > head:
                 raise Invalid(
                     "from_sequence",
@@ -173,10 +184,10 @@ class Catalogue(Journal[Transaction]):
             for sequence, content, change in _merged(db, after, versions, items):
                 full = len(changes) >= max_changes or size >= max_bytes
                 if full and sequence != changes[-1].sequence:
-                    return ChangePage(changes, head, complete=False)
+                    return ChangePage(changes, head, catalogue, complete=False)
                 changes.append(change)
                 size += content
-            return ChangePage(changes, head, complete=True)
+            return ChangePage(changes, head, catalogue, complete=True)
 
     def pending(
         self, version: str, after_key: int, limit: int, given: str | None = None

@@ -91,6 +91,8 @@ class Engine:
         self._follow_spaces()
         self.catalogue.start(self._committed)
         if self.settings.primary is None:
+            if self.catalogue.copied_from:  # What is written from now on no primary has.
+                self.catalogue.submit(0, partial(Transaction.copy_of, catalogue=""))
             self.vectors = VectorWorker(self.catalogue, self.settings.embedder, self._background)
             if self.settings.coldstart is not None:
                 self.profiles = ProfileWorker(self.catalogue, self.settings.coldstart, self._background)

@@ -28,6 +28,7 @@ class Follower:
         self._channel = connect(primary)
         self._retriever = retriever_pb2_grpc.RetrieverStub(self._channel)
         self._primary_head = catalogue.head
+        self._copied_from = catalogue.copied_from
         # What is held may be served, however old it is: all but an unfinished first copy.
         self._whole = asyncio.Event()
         if catalogue.head and catalogue.whole:
@@ -84,6 +85,10 @@ class Follower:
                     response = await call.read()
                 if not isinstance(response, retriever_pb2.StreamChangesResponse):
                     return  # The end of the stream.
+                # A primary that tells no identity is of an older version.
+                if self._catalogue.head and response.catalogue_id not in ("", self._copied_from):
+                    await self._begin_again(f"it is catalogue {response.catalogue_id}, this copy is of another")
+                    return
                 yield response
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.INVALID_ARGUMENT:
@@ -98,6 +103,8 @@ class Follower:
         caught_up = not changes or changes[-1].sequence == head
 
         def run(transaction: Transaction) -> None:
+            if response.catalogue_id != self._copied_from:
+                transaction.copy_of(response.catalogue_id)
             transaction.replicate(changes)
             if caught_up:
                 transaction.advance(head)
@@ -106,6 +113,7 @@ class Follower:
 
         if changes or head > self._catalogue.head or not self._whole.is_set():
             await asyncio.wrap_future(self._catalogue.submit(len(changes), run))
+            self._copied_from = response.catalogue_id
         self._primary_head = head
         FOLLOWER_LAG.set(self.lag)
         if caught_up and not self._whole.is_set():
@@ -113,7 +121,8 @@ class Follower:
             log.info("the primary's catalogue is copied", primary=self.primary, sequence=head)
 
     async def _begin_again(self, problem: str) -> None:
-        """The primary knows less than what is held here: it was restored from an older state. Its word counts."""
-        log.warning("the primary is behind this follower; copying it anew", primary=self.primary, problem=problem)
+        """What is held here is not the primary's: it was restored from an older state, or is another. Its word counts."""
+        log.warning("the primary's is another catalogue; copying it anew", primary=self.primary, problem=problem)
         self._whole.clear()
         await asyncio.wrap_future(self._catalogue.submit(0, Transaction.wipe))
+        self._copied_from = ""

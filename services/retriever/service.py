@@ -85,7 +85,9 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServicer):
             if not complete:
                 continue
             if after != response.head_sequence or not response.changes:
-                yield retriever_pb2.StreamChangesResponse(head_sequence=response.head_sequence)
+                yield retriever_pb2.StreamChangesResponse(
+                    head_sequence=response.head_sequence, catalogue_id=response.catalogue_id
+                )
                 after = response.head_sequence
             if not request.follow:
                 return
@@ -127,7 +129,10 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServicer):
     def _changes(self, after: int, versions: Sequence[str] | None) -> tuple[retriever_pb2.StreamChangesResponse, bool]:
         page = self._engine.catalogue.changes(after, versions)
         changes = [to_wire(change) for change in page.changes]
-        return retriever_pb2.StreamChangesResponse(changes=changes, head_sequence=page.head), page.complete
+        response = retriever_pb2.StreamChangesResponse(
+            changes=changes, head_sequence=page.head, catalogue_id=page.catalogue
+        )
+        return response, page.complete
 
 
 class AdminServicer(admin_pb2_grpc.RetrieverAdminServicer):

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sqlite3
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from services.retriever.catalogue import FILE, Catalogue, CatalogueError
 from services.runtime.errors import FailedPrecondition
+from services.runtime.journal import meta
 from services.runtime.telemetry import log
 from souk.retriever.v1 import admin_pb2
 
@@ -104,10 +106,14 @@ def restore(source: Path, data: Path) -> bool:
         # The catalogue comes last and whole: its file says that the rest is there.
         partial = data / (FILE + _UNFINISHED)
         shutil.copyfile(chosen / FILE, partial)
+        _make_own(partial, data / INDEXES / _OWNER)
+        # Left of a file that was taken away, it would be written into this one.
+        for left in ("-wal", "-shm"):
+            (data / (FILE + left)).unlink(missing_ok=True)
         _sync(data)
         partial.rename(data / FILE)
         _sync_directory(data)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, sqlite3.Error, ValueError, KeyError, TypeError) as error:
         raise CatalogueError(f"{chosen}: cannot be restored to {data}: {error}") from error
     log.info("catalogue restored", snapshot=str(chosen), sequence=manifest.sequence, items=manifest.items)
     return True
@@ -131,6 +137,21 @@ def saved_indexes(catalogue: Catalogue, directory: Path) -> Path | None:
     except OSError:
         own = False
     return saved if own else None
+
+
+def _make_own(file: Path, owner: Path) -> None:
+    """A copy goes its own way: it gets an identity of its own, its indexes with it, and remembers the original's."""
+    identity = uuid.uuid4().hex
+    copy = sqlite3.connect(file)
+    try:
+        with copy:
+            original = meta(copy, "identity")
+            copy.execute("UPDATE meta SET value = ? WHERE name = 'identity'", (identity,))
+            copy.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('copied_from', ?)", (original,))
+    finally:
+        copy.close()
+    if owner.read_text() == original:
+        owner.write_text(identity)
 
 
 def _newest_first(folder: Path) -> list[Path]:

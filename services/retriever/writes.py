@@ -8,6 +8,7 @@ item to a new revision, since coldstart must know its price and stock; no one el
 """
 
 import sqlite3
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -227,11 +228,17 @@ class Transaction:
         return cursor.rowcount
 
     def wipe(self) -> None:
-        """Empties the catalogue, to begin again from another primary's history."""
+        """Empties the catalogue, to begin again from another primary's history; it is then another catalogue."""
         self._db.execute("DELETE FROM vectors")
         self._db.execute("DELETE FROM items")
+        self._db.execute("UPDATE meta SET value = ? WHERE name = 'identity'", (uuid.uuid4().hex,))
+        self.copy_of("")
         self.mark_whole(False)
         self.head = 0
+
+    def copy_of(self, catalogue: str) -> None:
+        """Remembers the identity of the catalogue that this one is a copy of; empty: none's."""
+        self._db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('copied_from', ?)", (catalogue,))
 
     def _next(self) -> int:
         self.head += 1

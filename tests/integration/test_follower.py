@@ -114,4 +114,32 @@ def test_a_primary_restored_from_an_older_state_is_copied_anew(
             level(follower, restored)
             until(lambda: follower.info().sequence == restored.info().sequence, "same sequence")
             alike(follower, restored)
-            assert "the primary is behind this follower; copying it anew" in follower.process.log()
+            assert "the primary's is another catalogue; copying it anew" in follower.process.log()
+
+
+def test_a_primary_that_went_another_way_while_a_follower_was_away_is_copied_anew(
+    bundle: Path, tmp_path: Path, primary: Retriever, embedder: Process
+) -> None:
+    primary.writes.CreateSnapshot(admin_pb2.CreateSnapshotRequest(), timeout=60)
+    primary.upsert(item("lost", "Made after the snapshot"), wait=admin_pb2.WAIT_INDEXED)
+    with Retriever(bundle, tmp_path / "follower", NOWHERE, primary=primary.address) as follower:
+        held = follower.info().sequence
+        follower.process.kill()
+    port = primary.process.port
+    primary.process.kill()
+    shutil.rmtree(tmp_path / "primary")
+    snapshots = tmp_path / "primary-snapshots"
+    with Retriever(bundle, tmp_path / "primary", embedder.address, port=port, restore=snapshots) as restored:
+        restored.upsert(
+            *(item(f"n{i}", f"Written on the other way {i}") for i in range(5)), wait=admin_pb2.WAIT_INDEXED
+        )
+        assert restored.info().sequence > held
+        with Retriever(bundle, tmp_path / "follower", NOWHERE, primary=restored.address) as follower:
+            until(lambda: "n4" in follower.words("way", 20), "what the primary holds now")
+            level(follower, restored)
+            alike(follower, restored)
+            assert follower.words("snapshot") == []
+            follower.process.kill()
+        # Emptied and copied again, it is found so by the next start.
+        with Retriever(bundle, tmp_path / "follower", NOWHERE, primary=restored.address) as again:
+            alike(again, restored)

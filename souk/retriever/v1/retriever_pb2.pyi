@@ -685,9 +685,11 @@ class SearchRequest(_message.Message):
     min_k: _builtins.int
     """Where the legs find fewer than this, popular items that pass the filter fill up: 0 to k."""
     exact: _builtins.bool
-    """Compare with every allowed vector instead of using the ANN index."""
+    """Compare with every allowed vector instead of using codes of the vectors or the graph."""
     effort: _builtins.int
-    """Breadth of the ANN search (HNSW's ef): 0 the server's choice, else 16 to 4,096. Larger finds more and takes longer."""
+    """Breadth of a walk of the graph (HNSW's ef), where the index has one: 0 the server's choice, which may be to look
+    through codes instead, else 16 to 4,096. Larger finds more and takes longer.
+    """
     fusion: Global___Fusion.ValueType
     """How to fuse."""
     generation: _builtins.str
@@ -743,7 +745,7 @@ class LegReport(_message.Message):
     found: _builtins.int
     """Candidates it found, before fusion."""
     plan: _builtins.str
-    """How it was run ("exact", "ann", "words", "list", "popular", "none")."""
+    """How it was run ("exact", "codes", "ann", "words", "list", "popular", "none")."""
     unknown_ids: _builtins.int
     """Ids of an id list that the catalogue does not hold."""
     vector_missing: _builtins.bool
@@ -1301,8 +1303,11 @@ class StreamChangesResponse(_message.Message):
 
     CHANGES_FIELD_NUMBER: _builtins.int
     HEAD_SEQUENCE_FIELD_NUMBER: _builtins.int
+    CATALOGUE_ID_FIELD_NUMBER: _builtins.int
     head_sequence: _builtins.int
     """The catalogue's last sequence number when this was sent."""
+    catalogue_id: _builtins.str
+    """Whose sequence numbers these are. Another one after a restore: what was read from the former may be no more."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
         """In order of sequence. Empty: everything up to `head_sequence` has been sent; also a sign of life."""
@@ -1312,10 +1317,11 @@ class StreamChangesResponse(_message.Message):
         *,
         changes: _abc.Iterable[Global___Change] | None = ...,
         head_sequence: _builtins.int = ...,
+        catalogue_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "head_sequence", b"head_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_id", b"catalogue_id", "changes", b"changes", "head_sequence", b"head_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1355,7 +1361,7 @@ class IndexInfo(_message.Message):
     generation: _builtins.str
     """The generation it belongs to."""
     base: _builtins.int
-    """Vectors in the ANN index."""
+    """Vectors in the index."""
     delta: _builtins.int
     """Vectors newer than the index, compared exactly."""
     tombstones: _builtins.int
@@ -1365,7 +1371,9 @@ class IndexInfo(_message.Message):
     uncovered: _builtins.int
     """Items the encoder cannot read."""
     kind: _builtins.str
-    """Kind of the index ("flat", "hnsw")."""
+    """Kind of the index: "flat" (vectors are compared), "codes" (of four bits a dimension, looked through first), "hnsw"
+    (a graph beside the codes).
+    """
     @_builtins.property
     def space(self) -> _types_pb2.SpaceInfo:
         """The space and its version."""

@@ -129,6 +129,7 @@ class RetrieverServicer:
     def StreamChanges(self, request, context):
         """Every change after a sequence number, in order, an item's latest state once: reading from 0 copies the catalogue.
         INVALID_ARGUMENT  from_sequence is ahead of the catalogue: it is another catalogue's; start from 0.
+        A catalogue_id other than the one that from_sequence was read with says the same: start from 0.
         UNAVAILABLE       starting or draining: go on from the last sequence received, here or elsewhere.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -66,6 +66,7 @@ class RetrieverStub:
     StreamChanges: _grpc.UnaryStreamMultiCallable[_retriever_pb2.StreamChangesRequest, _retriever_pb2.StreamChangesResponse]
     """Every change after a sequence number, in order, an item's latest state once: reading from 0 copies the catalogue.
       INVALID_ARGUMENT  from_sequence is ahead of the catalogue: it is another catalogue's; start from 0.
+    A catalogue_id other than the one that from_sequence was read with says the same: start from 0.
       UNAVAILABLE       starting or draining: go on from the last sequence received, here or elsewhere.
     """
     GetInfo: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetInfoRequest, _retriever_pb2.GetInfoResponse]
@@ -111,6 +112,7 @@ class RetrieverAsyncStub(RetrieverStub):
     StreamChanges: _aio.UnaryStreamMultiCallable[_retriever_pb2.StreamChangesRequest, _retriever_pb2.StreamChangesResponse]  # type: ignore[assignment]
     """Every change after a sequence number, in order, an item's latest state once: reading from 0 copies the catalogue.
       INVALID_ARGUMENT  from_sequence is ahead of the catalogue: it is another catalogue's; start from 0.
+    A catalogue_id other than the one that from_sequence was read with says the same: start from 0.
       UNAVAILABLE       starting or draining: go on from the last sequence received, here or elsewhere.
     """
     GetInfo: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetInfoRequest, _retriever_pb2.GetInfoResponse]  # type: ignore[assignment]
@@ -189,6 +191,7 @@ class RetrieverServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_retriever_pb2.StreamChangesResponse], _abc.AsyncIterator[_retriever_pb2.StreamChangesResponse]]:
         """Every change after a sequence number, in order, an item's latest state once: reading from 0 copies the catalogue.
           INVALID_ARGUMENT  from_sequence is ahead of the catalogue: it is another catalogue's; start from 0.
+        A catalogue_id other than the one that from_sequence was read with says the same: start from 0.
           UNAVAILABLE       starting or draining: go on from the last sequence received, here or elsewhere.
         """
 

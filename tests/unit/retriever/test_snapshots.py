@@ -8,6 +8,7 @@ import pytest
 
 from services.retriever import snapshots
 from services.retriever.catalogue import FILE, Catalogue, CatalogueError
+from services.retriever.writes import Transaction
 from services.runtime.errors import FailedPrecondition
 from souk.types.v1 import types_pb2
 
@@ -40,6 +41,52 @@ def test_a_snapshot_is_restored_as_it_was(catalogue: Catalogue, tmp_path: Path) 
     assert saved is not None
     assert (saved / "1" / "index").read_text() == "saved"
     other.close()
+
+
+def test_what_is_restored_is_a_catalogue_of_its_own_that_knows_whose_copy_it_is(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    snapshots.create(catalogue, save, tmp_path / "s", keep=3)
+    identities = {catalogue.identity}
+    for place in ("one", "other"):
+        snapshots.restore(tmp_path / "s", tmp_path / place)
+        restored = Catalogue(tmp_path / place)
+        assert (catalogue.copied_from, restored.copied_from) == ("", catalogue.identity)
+        identities.add(restored.identity)
+        restored.close()
+    assert len(identities) == 3
+
+
+def test_a_write_ahead_log_whose_file_was_taken_away_is_not_written_into_what_is_restored(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    snapshots.create(catalogue, save, tmp_path / "s", keep=3)
+    catalogue.upsert([types_pb2.Item(id="c", title="Made later")]).result(10)
+    # As a killed process leaves them, and somebody removes the file and not what stands beside it.
+    (tmp_path / "killed").mkdir()
+    for left in ("-wal", "-shm"):
+        shutil.copyfile(tmp_path / "data" / (FILE + left), tmp_path / "killed" / (FILE + left))
+    assert snapshots.restore(tmp_path / "s", tmp_path / "killed")
+    other = Catalogue(tmp_path / "killed")
+    assert (other.head, other.items(["c"])[0]) == (2, [None])
+    other.close()
+
+
+def test_a_catalogue_that_was_emptied_is_another_and_takes_no_indexes_of_the_former(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    catalogue.start(lambda _changes, _head: None)
+    catalogue.upsert([types_pb2.Item(id="a", title="Kettle")]).result(10)
+    snapshots.save_indexes(catalogue, save, tmp_path)
+    former = catalogue.identity
+    catalogue.submit(0, Transaction.wipe).result(10)
+    assert catalogue.identity != former
+    assert snapshots.saved_indexes(catalogue, tmp_path) is None
+    catalogue.upsert([types_pb2.Item(id="a", title="Teapot")]).result(10)
+    catalogue.close()
+    again = Catalogue(tmp_path)
+    assert again.head == 1
+    assert snapshots.saved_indexes(again, tmp_path) is None
+    again.close()
 
 
 def test_the_newest_is_restored_and_only_so_many_are_kept(catalogue: Catalogue, tmp_path: Path) -> None:
