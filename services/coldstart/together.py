@@ -72,7 +72,8 @@ class Together:
                 own, share = single.get(item, 0), weight / total
                 for other, both in self._pairs.get(item, {}).items():
                     met = single.get(other, both)
-                    score = both / math.sqrt(own * (met if met > both else both))
+                    # What was pruned and is met again is in more pairs than it was counted.
+                    score = both / math.sqrt((own if own > both else both) * (met if met > both else both))
                     scores[other] = scores.get(other, 0.0) + (share * score if score < 1 else share)
         for item in weights:
             scores.pop(item, None)

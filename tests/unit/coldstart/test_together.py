@@ -93,3 +93,11 @@ def test_a_forgotten_shoppers_window_is_dropped() -> None:
     together.forget([1, 9])
     together.add([happening(1, "b")])
     assert together.near({"b": 1.0}, 5) == []
+
+
+def test_an_item_that_was_pruned_and_is_still_in_a_window_is_met_again() -> None:
+    together = Together(TYPES, None, max_items=3)
+    together.add([happening(1, "early")])
+    together.add([happening(shopper, f"often {n}") for n in range(6) for shopper in (10 + 2 * n, 11 + 2 * n)])
+    together.add([happening(1, "late")])
+    assert together.near({"early": 1.0}, 5) == [("late", 1.0)]
