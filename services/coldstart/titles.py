@@ -18,6 +18,8 @@ FOUND = 3
 """Items that stand for a search, at most."""
 # A word in so many titles tells nothing apart and would take long to count.
 _COMMON = 50_000
+# Titles that were replaced and are worth numbering the others anew; at least, beside as many as there are items.
+_MIN_REPLACED = 10_000
 # Of what the words of a query weigh, what those in a title must.
 _LEAST = 0.5
 
@@ -42,12 +44,29 @@ class Titles:
         with self._changing:
             if item in self._number:
                 self._items[self._number[item]] = ""
+            if len(self._items) > _MIN_REPLACED + 2 * len(self._number):
+                self._drop_replaced()
             number = len(self._items)
             self._title[item], self._number[item] = title, number
             self._items.append(item)
             self._lengths.append(len(terms))
             for term in terms:
                 self._postings.setdefault(term, array("I")).append(number)
+
+    def _drop_replaced(self) -> None:
+        """Numbers the titles of now anew: those that were replaced would take room and count as holding their words."""
+        old = np.flatnonzero([bool(item) for item in self._items])
+        new = np.full(len(self._items), -1, np.int64)
+        new[old] = np.arange(len(old))
+        self._items = [self._items[number] for number in old.tolist()]
+        self._number = {item: number for number, item in enumerate(self._items)}
+        self._lengths = array("I", np.frombuffer(self._lengths, np.uint32)[old].tobytes())
+        postings = {}
+        for term, numbers in self._postings.items():
+            kept = new[np.frombuffer(numbers, np.uint32)]
+            if len(kept := kept[kept >= 0]):
+                postings[term] = array("I", kept.astype(np.uint32).tobytes())
+        self._postings = postings
 
     def find(self, query: str) -> list[str]:
         """The items whose titles hold most of the query's words, rare words counting more, at most 3, best first; of

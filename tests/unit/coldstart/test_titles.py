@@ -1,5 +1,7 @@
 """A search is about the items whose titles hold its words."""
 
+import pytest
+
 from services.coldstart.titles import Titles
 
 
@@ -35,3 +37,16 @@ def test_at_most_three_and_a_new_title_stands_for_the_old() -> None:
     titles.put("lamp-1", "lamp")
     assert titles.find("lamp") == ["lamp-1", "lamp-2", "lamp-3"]
     assert titles.find("candle") == ["lamp-0"]
+
+
+def test_titles_that_were_replaced_take_no_room_and_make_no_word_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.coldstart.titles._MIN_REPLACED", 10)
+    monkeypatch.setattr("services.coldstart.titles._COMMON", 50)
+    titles = filled()
+    for n in range(500):
+        titles.put("lamp", f"lamp of type{n}")
+    assert titles.find("lamp type499") == ["lamp"]
+    assert titles.find("type498") == []
+    assert titles.find("Blue Sofas") == ["sofa", "cover"]
+    assert len(titles._items) < 40
+    assert sum(map(len, titles._postings.values())) < 120
