@@ -277,7 +277,8 @@ class Columns:
         return fresh, fresh.take(self, view, np.flatnonzero(view.alive))
 
     def take(self, source: "Columns", view: ColumnsView, slots: Slots) -> NDArray[np.int32]:
-        """Adds slots of another table with the same dictionaries; returns the new slot of each slot of the view."""
+        """Adds slots of another table, whose dictionaries but those of attributes are the same; returns the new slot of
+        each slot of the view."""
         moved = np.full(view.size, NOBODY, dtype=np.int32)
         first = self._alive.size
         moved[slots] = np.arange(first, first + len(slots), dtype=np.int32)
@@ -294,8 +295,11 @@ class Columns:
             column_slots, codes = pairs.until(view.size)
             kept = moved[column_slots] != NOBODY
             if kept.any():
-                target = self.attributes.setdefault(name, AttributeColumn(pairs.values))
-                target.extend(moved[column_slots[kept]], codes[kept])
+                target = self.attributes.setdefault(name, AttributeColumn())
+                # Values that no item has any more are left behind: bids and times of offers are ever new ones.
+                used, place = np.unique(codes[kept], return_inverse=True)
+                known = np.array([target.values.code(pairs.values.values[code]) for code in used.tolist()], np.int32)
+                target.extend(moved[column_slots[kept]], known[place])
         return moved
 
     def arrays(self, view: ColumnsView) -> dict[str, NDArray[Any]]:

@@ -59,6 +59,24 @@ def test_compaction_keeps_the_live_items_and_their_order() -> None:
     assert np.flatnonzero(passing(size, compact)).tolist() == [1]
 
 
+def test_compaction_leaves_values_behind_that_no_item_has_any_more() -> None:
+    columns = Columns()
+    for bid in range(50):
+        if (slot := columns.held("a")) != NOBODY:
+            columns.end(slot)
+        columns.add(make_item("a", attributes={"bid": [str(bid)]}))
+    view = columns.view()
+    columns.add(make_item("b", attributes={"bid": ["49", "0.5"]}))
+    fresh, _ = columns.compacted(view)
+    fresh.take(columns, columns.view(), np.arange(view.size, columns.view().size))
+    assert fresh.attributes["bid"].values.values == ["49", "0.5"]
+    wanted = retriever_pb2.AttributeFilter(name="bid")
+    for least, found in ((0.1, ["a", "b"]), (49.5, [])):
+        wanted.range.min = least
+        passed = np.flatnonzero(passing(retriever_pb2.Filter(attribute=wanted), fresh.view()))
+        assert [fresh.ids[slot] for slot in passed.tolist()] == found
+
+
 def test_arrays_hold_all_of_a_table() -> None:
     columns = written("abca")
     restored = Columns.from_arrays(columns.arrays(columns.view()))
