@@ -59,8 +59,6 @@ def check_context(context: coldstart_pb2.ShopperContext) -> None:
         check_id(entry.item_id, f"context.history[{i}].item_id")
         if entry.type not in _TYPES:
             raise Invalid(f"context.history[{i}].type", f"{entry.type} is not an event type")
-        if entry.time_ms < 0:
-            raise Invalid(f"context.history[{i}].time_ms", f"{entry.time_ms}; it must be 0 or more")
     check_count(context.topics, "context.topics", 0, MAX_TOPICS)
     for i, topic in enumerate(context.topics):
         check_range(topic.share, f"context.topics[{i}].share", 0, 1)

@@ -150,6 +150,14 @@ async def test_another_order_of_events_is_another_shopper(ranking: Ranking) -> N
     assert forth @ other_types < 0.999
 
 
+async def test_an_event_before_1970_spoils_no_list(ranking: Ranking) -> None:
+    context = shopper(("i0", VIEW), ("i1", VIEW))
+    context.history[0].time_ms = -62135596800000
+    answer = await rank(ranking, tiny.candidates("i0", "i1", "i2"), context=context, scene=types_pb2.SCENE_HOME)
+    assert len(answer.order) == 3
+    assert np.isfinite(answer.score).all()
+
+
 async def test_a_shopper_is_computed_once_until_something_happens(ranking: Ranking) -> None:
     assert isinstance(ranking.model, CountingModel)
     events = [("i1", VIEW), ("i2", CART)]
