@@ -1,7 +1,8 @@
 """What is popular: over all, by category and by segment (country, age band), newer events counting more.
 
-An event of weight w at time t counts w * 2^(t / half life), so that sums never need to be decayed again (forward decay:
-Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009). An item's own popularity, as the shop told it, adds
+An event of weight w at time t counts w * 2^(t / half life), t from a landmark that moves on every 500 half lives, so
+that sums are hardly ever decayed again (forward decay: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE
+2009). An item's own popularity, as the shop told it, adds
 less than one view: it orders items of which events say nothing yet. A second sum that forgets within days, held against
 the first, tells whose demand rises. What a forgotten shopper did stays in the sums, in
 which no one can be found, until the next start makes them anew from the log.
@@ -28,8 +29,8 @@ from services.domain.largest import kth_largest
 MAX_LISTED = 500
 _DAY_MS = 86_400_000
 _LATELY_MS = LATELY_DAYS * _DAY_MS
-# 2020-01-01: keeps 2^(days / half life) a finite number for half lives down to a few days.
-_LANDMARK_MS = 1_577_836_800_000
+# Half lives after which sums are brought back to one of now: 2^t must stay a finite number.
+_MOST_HALF_LIVES = 500
 # What the shop says of an item counts less than one view.
 _TOLD = 0.99
 _UNTOLD, _SELLABLE, _UNSELLABLE = range(3)
@@ -56,6 +57,7 @@ class Popularity:
         self._items = _Items()
         self._segments: dict[str, dict[str, float]] = {}
         self._latest_ms: int | None = None
+        self._landmark_ms = 0
         self._changing = threading.Lock()
         self.charts = Charts(self)
         """As of the last refresh, or of when they were first asked for since."""
@@ -72,10 +74,11 @@ class Popularity:
                 weight = WEIGHTS.get(event.type, 0.0)
                 if not weight:
                     continue
-                self._latest_ms = max(self._latest_ms or event.time_ms, event.time_ms)
+                self._latest_ms = event.time_ms if self._latest_ms is None else max(self._latest_ms, event.time_ms)
+                self._follow(event.time_ms)
                 row = self._items.row(event.item)
-                _count(self._items.lately, row, weight * _growth(event.time_ms, _LATELY_MS))
-                weight *= _growth(event.time_ms, self._half_life_ms)
+                _count(self._items.lately, row, weight * self._growth(event.time_ms, _LATELY_MS))
+                weight *= self._growth(event.time_ms, self._half_life_ms)
                 _count(self._items.usual, row, weight)
                 for name in event.segments:
                     if name not in self._segments and len(self._segments) >= self._max_segments:
@@ -125,7 +128,24 @@ class Popularity:
 
     def _unit(self, half_life_ms: float) -> float:
         """What an event of now counts."""
-        return _growth(self._latest_ms, half_life_ms) if self._latest_ms is not None else 1.0
+        return self._growth(self._latest_ms, half_life_ms) if self._latest_ms is not None else 1.0
+
+    def _growth(self, time_ms: int, half_life_ms: float) -> float:
+        # Above 0: sums are divided by one of these, and events may be of long before 1970.
+        return math.exp2(max(-1000.0, (time_ms - self._landmark_ms) / half_life_ms))
+
+    def _follow(self, time_ms: int) -> None:
+        """Moves the landmark to a time that is many half lives after it."""
+        after = time_ms - self._landmark_ms
+        if after <= _MOST_HALF_LIVES * min(self._half_life_ms, _LATELY_MS):
+            return
+        self._landmark_ms = time_ms
+        less = 0.5 ** (after / self._half_life_ms)
+        self._items.usual *= less
+        self._items.lately *= 0.5 ** (after / _LATELY_MS)
+        for sums in self._segments.values():
+            for item in sums:
+                sums[item] *= less
 
     def _best(self, rows: Rows) -> Scored:
         """The best of some rows that can be listed; of equals those whose ids have the lower checksum, so that the
@@ -294,10 +314,6 @@ def best_first(scores: Mapping[str, float]) -> list[tuple[str, float]]:
     ranked = sorted(scores.items(), key=itemgetter(0))
     ranked.sort(key=itemgetter(1), reverse=True)  # Two sorts by one thing each are faster than one by two.
     return ranked
-
-
-def _growth(time_ms: int, half_life_ms: float) -> float:
-    return math.exp2(max(-1000.0, min(1000.0, (time_ms - _LANDMARK_MS) / half_life_ms)))
 
 
 def _count(sums: NDArray[np.float64], row: int, weight: float) -> None:

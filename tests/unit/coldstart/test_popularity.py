@@ -1,5 +1,6 @@
 """Popularity is what a naive sum over all events says, at bounded memory."""
 
+import math
 from collections import defaultdict
 
 import numpy as np
@@ -86,6 +87,25 @@ def test_newer_events_count_more() -> None:
     popularity = Popularity(HALF_LIFE)
     popularity.add([*(happening("old", days_ago=90) for _ in range(5)), happening("new")])
     assert [item for item, _ in popularity.charts.overall] == ["new", "old"]
+
+
+@pytest.mark.parametrize("half_life", [0.1, 1.0, 2.5, 30.0])
+def test_newer_events_count_more_however_short_the_half_life(half_life: float) -> None:
+    popularity = Popularity(half_life)
+    for years in (40, 10, 5, 0):  # A log that goes on for long, in order of time.
+        ago = 365 * years
+        before = [happening("before", segment="country=GB", days_ago=ago + half_life) for _ in range(3)]
+        popularity.add([*before, happening("now", segment="country=GB", days_ago=ago)])
+        popularity.refresh()
+        told = dict(popularity.charts.overall)
+        assert dict(popularity.charts.segment("country=GB")) == pytest.approx(told)
+        if half_life < 10:
+            assert told == pytest.approx({"before": 1.5, "now": 1.0})
+        assert all(math.isfinite(trend) for _, trend in popularity.charts.rising)
+    # One who comes late with what is old moves nothing.
+    popularity.add([happening("now", days_ago=365 * 60)])
+    popularity.refresh()
+    assert dict(popularity.charts.overall) == pytest.approx(told)
 
 
 def test_the_shops_own_popularity_orders_until_events_say_more() -> None:
