@@ -11,8 +11,9 @@ import shutil
 import sqlite3
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from services.retriever.catalogue import FILE, Catalogue, CatalogueError
@@ -26,6 +27,7 @@ MANIFEST = "manifest.json"
 INDEXES = "indexes"
 _UNFINISHED = ".tmp"
 _OWNER = "catalogue.txt"
+_NAME = "%Y%m%dT%H%M%S.%fZ"
 
 Save = Callable[[Path], object]
 
@@ -45,7 +47,7 @@ def create(catalogue: Catalogue, save: Save, folder: Path, keep: int) -> admin_p
     For one caller at a time. Raises FailedPrecondition where the folder cannot be written or has no room.
     """
     now = datetime.now(UTC)
-    final = folder / now.strftime("%Y%m%dT%H%M%S.%fZ")
+    final = folder / _name(now, folder)
     unfinished = final.with_name(final.name + _UNFINISHED)
     try:
         for left in folder.glob(f"*{_UNFINISHED}"):  # From a process that was killed here.
@@ -152,6 +154,14 @@ def _make_own(file: Path, owner: Path) -> None:
         copy.close()
     if owner.read_text() == original:
         owner.write_text(identity)
+
+
+def _name(now: datetime, folder: Path) -> str:
+    """The newest is known by its name, so a clock that was set back must not make it an old one's."""
+    with suppress(OSError, ValueError):
+        for newest in _newest_first(folder)[:1]:
+            now = max(now, datetime.strptime(f"{newest.name}+0000", f"{_NAME}%z") + timedelta(microseconds=1))
+    return now.strftime(_NAME)
 
 
 def _newest_first(folder: Path) -> list[Path]:

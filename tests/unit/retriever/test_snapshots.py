@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Iterator
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -102,6 +104,21 @@ def test_the_newest_is_restored_and_only_so_many_are_kept(catalogue: Catalogue, 
         other = Catalogue(tmp_path / place)
         assert other.head == head
         other.close()
+
+
+def test_the_newest_is_the_newest_though_the_clock_was_set_back(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshots.create(catalogue, save, tmp_path / "s", keep=1)
+
+    class SetBack(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr(snapshots, "datetime", SetBack)
+    after = snapshots.create(catalogue, save, tmp_path / "s", keep=1)
+    assert [s.name for s in snapshots.found(tmp_path / "s")] == [after.name] != [before.name]
 
 
 def test_a_catalogue_is_never_overwritten(catalogue: Catalogue, tmp_path: Path) -> None:
