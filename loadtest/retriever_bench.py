@@ -1,15 +1,17 @@
 """Recall and latency of vector search by how many items the filter allows: the planner against always Flat and always
-HNSW with a selector and FAISS's inverted files with one, interleaved in one run over one set of clustered vectors. Also
-what words and filters cost.
+HNSW with a selector and FAISS's inverted files with one, interleaved in one run over one set of vectors, drawn around
+centres or those of a shop. Also what words and filters cost.
 
     python -m loadtest.retriever_bench --items 200000 --dim 384
     python -m loadtest.retriever_bench --items 1000000     # an hour or more, up to 14 GB of memory
+    python -m loadtest.retriever_bench --vectors items.npy # those of a shop, shape (rows, dim), float32
 """
 
 import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import faiss as faiss_module
@@ -45,6 +47,13 @@ def clustered(rows: int, dim: int, random: np.random.Generator) -> Float32:
     centres = random.standard_normal((max(1, rows // 100), dim), dtype=np.float32)
     vectors = centres[random.integers(len(centres), size=rows)]
     vectors += 0.6 * random.standard_normal((rows, dim), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def shuffled(path: Path, random: np.random.Generator) -> Float32:
+    """The vectors of a .npy file of shape (rows, dim), at length 1: a catalogue stands in some order."""
+    vectors: Float32 = random.permutation(np.load(path).astype(np.float32, copy=False))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
 
@@ -208,14 +217,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--vectors", type=Path, help="a .npy file, in place of --items and --dim")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2, help="threads of the build; searches use one")
     arguments = parser.parse_args()
     random = np.random.default_rng(7)
-    vectors = clustered(arguments.items + 2 * arguments.queries, arguments.dim, random)
-    # Queries are of the same clusters as the items, and none is an item.
-    queries = np.stack([normalised(query) for query in vectors[arguments.items :]])
-    view, table, words = build(vectors[: arguments.items], random, arguments.threads)
+    if arguments.vectors:
+        vectors = shuffled(arguments.vectors, random)
+    else:
+        vectors = clustered(arguments.items + 2 * arguments.queries, arguments.dim, random)
+    # Queries are drawn as the items are, and none is an item.
+    items = len(vectors) - 2 * arguments.queries
+    queries = np.stack([normalised(query) for query in vectors[items:]])
+    view, table, words = build(vectors[:items], random, arguments.threads)
     del vectors
     began = time.perf_counter()
     files = InvertedFiles(view.base.vectors, view.base_slots.astype(np.int64), arguments.threads)
