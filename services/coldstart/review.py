@@ -40,7 +40,10 @@ class ReviewServicer(review_pb2_grpc.ReviewServicer):
         version = decisions.version
         if request.version == version:
             return review_pb2.ListDecisionsResponse(version=version, unchanged=True)
-        obeyed = (one for one in decisions.in_force() if one.verdict != review_pb2.VERDICT_APPROVE)
+        # A hundred thousand approvals may be in force: looked through beside the loop.
+        obeyed = await self._engine.page(
+            lambda: [one for one in decisions.in_force() if one.verdict != review_pb2.VERDICT_APPROVE]
+        )
         return review_pb2.ListDecisionsResponse(decisions=obeyed, version=version)
 
     async def ListProposals(
@@ -49,10 +52,12 @@ class ReviewServicer(review_pb2_grpc.ReviewServicer):
         """Part of the contract."""
         check_range(request.k, "k", 0, 200)
         engine = self._engine
-        decided = {one.item_id for one in engine.decisions.in_force()}
-        found = await engine.page(
-            lambda: propose(engine.log, engine.crowd.shelf, decided, request.k or DEFAULT_PROPOSALS)
-        )
+
+        def find() -> list[review_pb2.Proposal]:
+            decided = {one.item_id for one in engine.decisions.in_force()}
+            return propose(engine.log, engine.crowd.shelf, decided, request.k or DEFAULT_PROPOSALS)
+
+        found = await engine.page(find)
         return review_pb2.ListProposalsResponse(proposals=found)
 
     async def ReadAudit(self, request: review_pb2.ReadAuditRequest, context: _Context) -> review_pb2.ReadAuditResponse:
