@@ -22,6 +22,7 @@ class GatewaySettings(Settings):
     ranker: str | None = Field(None, description="host:port of the ranker; absent: the order of the retrieval.")
     page_key: SecretStr = Field(
         default_factory=lambda: SecretStr(secrets.token_hex(32)),
+        repr=False,
         min_length=16,
         description="Signs page tokens; give all gateways of a shop the same. Absent: a new one at every start.",
     )

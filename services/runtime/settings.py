@@ -25,7 +25,9 @@ class Settings(BaseSettings):
     port: int = Field(ge=1, le=65535, description="Port of the gRPC server.")
     metrics_port: int = Field(ge=0, le=65535, description="Port of the Prometheus page; 0 switches it off.")
     bundle: Path = Field(Path(".souk/bundle"), description="Directory of the bundle to serve.")
-    redis_url: str | None = Field(None, repr=False, description="Redis of the caches; absent: work without.")
+    redis_url: str | None = Field(
+        None, repr=False, pattern=r"^(rediss?|unix)://", description="Redis of the caches; absent: work without."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     reflection: bool = Field(False, description="Serve gRPC reflection, for grpcurl and the like.")
     otlp_endpoint: str | None = Field(None, description="host:port of an OpenTelemetry collector (OTLP over gRPC).")
@@ -54,6 +56,8 @@ class Settings(BaseSettings):
 
 S = TypeVar("S", bound=Settings)
 
+_TABLES = ("shared", "gateway", "embedder", "retriever", "ranker", "coldstart")
+
 
 def load(cls: type[S]) -> S:
     """The settings of a process, or exit code 2 and every setting to change on standard error."""
@@ -62,7 +66,7 @@ def load(cls: type[S]) -> S:
         return cls()
     except ValidationError as error:
         problems = [
-            f"  {_name(cls, str(e['loc'][0]))}: {e['msg']} (got {e['input']!r})"
+            f"  {_name(cls, str(e['loc'][0]))}: {e['msg']}{_got(cls, str(e['loc'][0]), e['input'])}"
             if e["type"] != "missing"
             else f"  {_name(cls, str(e['loc'][0]))}: needed and not set"
             for e in error.errors()
@@ -75,6 +79,11 @@ def load(cls: type[S]) -> S:
 
 def _name(cls: type[Settings], field: str) -> str:
     return f"SOUK_{cls.service.upper()}_{field.upper()}"
+
+
+def _got(cls: type[Settings], field: str, value: object) -> str:
+    # What holds a key or a password is not written where others read it.
+    return f" (got {value!r})" if cls.model_fields[field].repr else ""
 
 
 def _refuse_unknown_names(cls: type[Settings]) -> None:
@@ -93,6 +102,9 @@ def _from_file(cls: type[Settings]) -> dict[str, Any]:
         tables = tomllib.loads(Path(name).read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"SOUK_CONFIG: {name}: {error}") from None
+    for table, values in tables.items():
+        if table not in (*_TABLES, cls.service) or not isinstance(values, dict):
+            raise ValueError(f"SOUK_CONFIG: {name}: {table!r} is no table of settings; there are {', '.join(_TABLES)}")
     own: dict[str, Any] = tables.get(cls.service, {})
     for key in own:
         if key not in cls.model_fields:
