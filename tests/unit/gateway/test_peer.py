@@ -82,3 +82,29 @@ def test_one_that_is_connected_and_fails_is_left_alone() -> None:
         await server.stop(None)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("patience", "lost"), [(0.15, False), (0.3, True)])
+def test_callers_that_hang_up_cost_the_others_nothing(patience: float, lost: bool) -> None:
+    async def slow(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        await asyncio.sleep(3600)
+        return request
+
+    async def run() -> None:
+        address = f"127.0.0.1:{free_port()}"
+        server = await _serve(address, slow)
+        peer = Peer("retriever", address)
+        await _connected(peer)
+        for _ in range(4):
+            # Where it is the stage's time that ended, the peer had its chance.
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await peer.call(peer.channel.unary_unary("/test/Ask"), b"hello", 1.05 * patience if lost else 30)
+        refused = StageFailed if lost else TimeoutError
+        with pytest.raises(refused):
+            async with asyncio.timeout(patience):
+                await peer.call(peer.channel.unary_unary("/test/Ask"), b"hello", 30)
+        await peer.channel.close()
+        await server.stop(None)
+
+    asyncio.run(run())
