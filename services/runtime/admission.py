@@ -63,6 +63,7 @@ class Admission:
                 self._queue.remove((work, turn))
                 self._outside -= work
             self._let_in()
+            self._report()
             raise
 
     def _let_in(self) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.domain.checks import Invalid
+from services.runtime import telemetry
 from services.runtime.admission import Admission
 from services.runtime.errors import Overloaded
 
@@ -39,6 +40,22 @@ async def test_a_full_waiting_room_refuses_by_work() -> None:
     await asyncio.gather(inside, waiting, small)
     async with gate.admit(4):
         pass
+
+
+async def test_who_stops_waiting_is_no_longer_counted() -> None:
+    gate = Admission("left", running=1, waiting=5)
+
+    async def enter() -> None:
+        async with gate.admit(1):
+            pass
+
+    async with gate.admit(1):
+        waiting = asyncio.create_task(enter())
+        await asyncio.sleep(0)
+        assert telemetry.WORK.labels("left", "waiting")._value.get() == 1
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert telemetry.WORK.labels("left", "waiting")._value.get() == 0
 
 
 @settings(deadline=None, max_examples=60)
