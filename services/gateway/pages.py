@@ -6,7 +6,7 @@ import hmac
 import json
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis import asyncio as redis
 from redis.exceptions import RedisError
@@ -28,6 +28,8 @@ class Kept:
     ranked: list[tuple[str, float]]
     stood_in: bool = False
     """It is made of what stands in where nothing of the scene's own passes."""
+    propensities: dict[str, float] = field(default_factory=dict)
+    """Of items that exploration put where they are: a later page may be the one that shows them."""
 
 
 @dataclass(frozen=True)
@@ -129,16 +131,16 @@ class Pages:
 def _packed(kept: Kept) -> bytes:
     """A line of JSON, then the scores as float64: written out as digits these cost most of an answer's kept list."""
     ids = [item_id for item_id, _ in kept.ranked]
-    head = json.dumps([kept.policy, kept.stood_in, ids])
+    head = json.dumps([kept.policy, kept.stood_in, ids, kept.propensities])
     return head.encode() + b"\n" + struct.pack(f"<{len(ids)}d", *(score for _, score in kept.ranked))
 
 
 def _unpacked(value: bytes) -> Kept:
     head, _, scores = value.partition(b"\n")
-    policy, stood_in, ids = json.loads(head)
-    return Kept(policy, list(zip(ids, struct.unpack(f"<{len(ids)}d", scores), strict=True)), stood_in)
+    policy, stood_in, ids, propensities = json.loads(head)
+    return Kept(policy, list(zip(ids, struct.unpack(f"<{len(ids)}d", scores), strict=True)), stood_in, propensities)
 
 
 def _name(request_id: str, fingerprint: bytes) -> str:
     # Request ids come from callers, who may use one twice: the fingerprint keeps their lists apart.
-    return f"souk:list:2:{request_id}:{fingerprint.hex()}"
+    return f"souk:list:3:{request_id}:{fingerprint.hex()}"

@@ -204,11 +204,8 @@ class Pipeline:
             left = sum(not before.has_shown(item_id) for item_id in ids) if before.shown else len(ids)
             if left > wanted.page_size:
                 ranked = list(zip(ids, listed.scores, strict=True))
-                self._background.start(
-                    self._pages.keep(
-                        before.request_id, before.fingerprint, Kept(listed.policy, ranked, listed.stood_in)
-                    )
-                )
+                kept = Kept(listed.policy, ranked, listed.stood_in, dict(listed.propensities))
+                self._background.start(self._pages.keep(before.request_id, before.fingerprint, kept))
         with journey.clock.stage("page"):
             hits = listed.page(wanted, before, self._settings.out_of_stock)
         if hits and wanted.shopper_id and self._peers.coldstart is not None:
@@ -224,9 +221,23 @@ class Pipeline:
             journey.degrade("pages", types_pb2.DEGRADATION_REASON_EXPIRED, "computed again without what was shown")
             return None
         left = [(item_id, score) for item_id, score in kept.ranked if not before.has_shown(item_id)]
-        ahead = left[: wanted.page_size * _REFRESH_FACTOR]
+        some = wanted.page_size * _REFRESH_FACTOR
+        ahead, left = left[:some], left[some:]
+        listed = await self._as_it_is_now(journey, wanted, kept, ahead)
+        if left and not listed.rows:
+            # What may no longer be shown stays at the head of the list, however much that is.
+            ahead, left = left, []
+            listed = await self._as_it_is_now(journey, wanted, kept, ahead)
+        if kept.stood_in and listed.rows:
+            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, STANDS_IN[wanted.scene])
+        return listed, len(listed.rows) + len(left)
+
+    async def _as_it_is_now(
+        self, journey: Journey, wanted: Wanted, kept: Kept, ahead: Sequence[tuple[str, float]]
+    ) -> Listed:
+        """Of a piece of a kept list what may be shown, in its order."""
         if not ahead:
-            return Listed.as_retrieved(types_pb2.CandidateColumns(), kept.policy), 0
+            return Listed.as_retrieved(types_pb2.CandidateColumns(), kept.policy)
         # Scores by rank keep the order of equal scores.
         ids = [types_pb2.ScoredId(item_id=item_id, score=1 / (1 + i)) for i, (item_id, _) in enumerate(ahead)]
         request = retriever_pb2.SearchRequest(
@@ -235,12 +246,15 @@ class Pipeline:
             filter=wanted.stand_in if kept.stood_in else wanted.filter,
             exclude_item_ids=wanted.excluded,
         )
-        found = await self._steps.read(journey, "retrieve", lambda reader: reader.Search, request)
-        if kept.stood_in:
-            journey.degrade("retrieve", types_pb2.DEGRADATION_REASON_NOTHING_FOUND, STANDS_IN[wanted.scene])
+        columns = (await self._steps.read(journey, "retrieve", lambda reader: reader.Search, request)).candidates
         scores = dict(ahead)
-        columns = found.candidates
-        return Listed(columns, range(len(columns.id)), [scores[one] for one in columns.id], kept.policy), len(left)
+        return Listed(
+            columns,
+            range(len(columns.id)),
+            [scores[one] for one in columns.id],
+            kept.policy,
+            propensities={one: kept.propensities[one] for one in columns.id if one in kept.propensities},
+        )
 
     async def _shown(
         self, journey: Journey, wanted: Wanted, before: PageToken, listed: Listed, hits: list[shop_pb2.Hit]

@@ -166,6 +166,26 @@ def test_pages_run_through_the_list_without_a_repeat(shop: Shop) -> None:
     assert seen[:20] == ids(shop.client.search("chair", page_size=20))
 
 
+def test_pages_go_on_behind_items_that_are_gone(shop: Shop) -> None:
+    listed = ids(shop.client.search("lamp", page_size=12))
+    token = shop.client.search("lamp", page_size=1).info.next_page_token
+    gone = [shop.client.get_item(item_id) for item_id in listed[1:6]]
+    try:
+        for item in gone:
+            item.visible, item.revision = False, item.revision + 1
+        shop.client.upsert_items(gone)
+        seen = []
+        for _ in range(3):
+            page = shop.client.search("lamp", page_size=1, page_token=token)
+            seen += ids(page)
+            token = page.info.next_page_token
+        assert seen == listed[6:9]
+    finally:
+        for item in gone:
+            item.visible, item.revision = True, item.revision + 1
+        shop.client.upsert_items(gone)
+
+
 def test_a_later_page_shows_the_catalogue_as_it_is_now(shop: Shop) -> None:
     first = shop.client.search("scarf", page_size=5)
     following = ids(shop.client.search("scarf", page_size=10))[5:]

@@ -153,6 +153,20 @@ def test_the_ranker_draws_the_new_item_where_it_is_to(shop: Shop) -> None:
     assert [(item.position, 0 < item.propensity < 1) for item in shown.items] == [(at, at == 4) for at in range(10)]
 
 
+def test_what_is_explored_on_a_later_page_keeps_its_propensity(shop: Shop) -> None:
+    first = shop.client.recommend(HOME, shopper_id="regular", page_size=3)
+    second = shop.client.recommend(HOME, shopper_id="regular", page_size=3, page_token=first.info.next_page_token)
+    assert not second.info.degradations
+
+    def written() -> list[types_pb2.Impression]:
+        parts = [part for part in shop.client.shopper("regular") if part.WhichOneof("part") == "impression"]
+        return [part.impression for part in parts if part.impression.request_id == second.info.request_id]
+
+    until(lambda: bool(written()))
+    [shown] = written()
+    assert [(item.position, 0 < item.propensity < 1) for item in shown.items] == [(at, at == 4) for at in (3, 4, 5)]
+
+
 def offer(like: types_pb2.Item, **attributes: str) -> types_pb2.Item:
     """The next revision of an item, with these attributes."""
     item = types_pb2.Item()

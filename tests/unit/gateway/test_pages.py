@@ -57,7 +57,7 @@ def test_parts_of_a_request_cannot_be_shifted() -> None:
 
 async def test_a_kept_list_is_found_and_belongs_to_its_request(redis_url: str) -> None:
     keeper = pages(redis_url=redis_url)
-    kept = Kept("ranker", [("a", 1.5), ("ü", 0.25)])
+    kept = Kept("ranker", [("a", 1.5), ("ü", 0.25)], propensities={"ü": 0.125})
     await keeper.keep("request-1", MARK, kept)
     assert await keeper.find(FIRST) == kept
     # A caller that uses a request id twice does not meet the other list.
