@@ -51,7 +51,10 @@ def run(service: Service, settings: Settings) -> None:
 
 
 async def _live(service: Service, settings: Settings) -> int:
-    telemetry.start(settings)
+    try:
+        telemetry.start(settings)
+    except OSError:
+        return _fail(settings, f"{settings.host}:{settings.metrics_port} cannot be listened on; change metrics_port")
     log = telemetry.log.bind(service=settings.service)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

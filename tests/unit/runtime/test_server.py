@@ -176,15 +176,17 @@ def test_a_process_that_cannot_start_says_why() -> None:
     assert "tiny: RuntimeError: the thing is not there" in err
 
 
-def test_a_taken_port_is_named() -> None:
+@pytest.mark.parametrize("which", ["port", "metrics_port"])
+def test_a_taken_port_is_named(which: str) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         port = str(sock.getsockname()[1])
-        process = Process(port=port)
+        process = Process(**{which: port})
         _, err = process.child.communicate(timeout=20)
     assert process.child.returncode == 1
-    assert f"127.0.0.1:{port} cannot be listened on" in err
+    assert f"tiny: 127.0.0.1:{port} cannot be listened on" in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
