@@ -244,7 +244,7 @@ def check_labels(
     """Find labels that are probably wrong (confident learning), and measure how well that is found here."""
     import numpy as np
 
-    from training.labels.noise import inject, out_of_fold, suspects
+    from training.labels.noise import doubted, inject, true_classes
     from training.labels.student import vectoriser
     from training.labels.task import UNLABELLED, TaskError, read_task, read_texts
     from training.train_cli import refusals
@@ -262,8 +262,8 @@ def check_labels(
         texts, classes = texts.take(_drawn(labelled, rows, 0)), len(declared.classes)
         bar = progress.add_task("checking", total=seeds * (injected > 0) + 1)
         features = vectoriser(declared.language).fit_transform(texts.text)
-        soft = out_of_fold(features, texts.label, classes, 0)
-        found = np.flatnonzero(suspects(soft, texts.label))
+        true = true_classes(features, texts.label, classes, 0)
+        found = np.flatnonzero(doubted(true, texts.label))
         progress.advance(bar)
         runs = []
         for seed in range(seeds if injected else 0):
@@ -276,13 +276,14 @@ def check_labels(
             result["injected"] |= {f"{key}_sd": float(np.std([run[key] for run in runs])) for key in runs[0]}
         names = declared.names
         if out is not None:
-            order = found[np.argsort(soft[found, texts.label[found]], kind="stable")]
+            order = found[np.argsort(true[found, texts.label[found]], kind="stable")]
+            others = np.where(np.eye(classes, dtype=np.bool_)[texts.label], -1.0, true).argmax(axis=1)
             lines = (
                 (
                     texts.row[i],
                     names[texts.label[i]],
-                    names[int(soft[i].argmax())],
-                    f"{soft[i].max():.3f}",
+                    names[int(others[i])],
+                    f"{1 - true[i, texts.label[i]]:.3f}",
                     texts.text[i],
                 )
                 for i in order

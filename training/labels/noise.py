@@ -9,23 +9,50 @@ from training.labels.student import fit_student
 from training.labels.task import Bools, Floats, Ints
 
 FOLDS = 5
-# More than the student's: it must not learn the wrong labels by heart.
-RIDGE = 0.5
+# More than the student's: it must not learn the wrong labels by heart. The first reads them with all the noise.
+FIRST_RIDGE, RIDGE = 1.5, 0.5
+# A label as likely wrong as this is a suspect.
+DOUBTED = 0.45
 
 
-def out_of_fold(features: sparse.csr_matrix, labels: Ints, classes: int, seed: int) -> Floats:
-    """What a student that has not seen a text says of it: probabilities (texts, classes), by 5 folds."""
+def out_of_fold(
+    features: sparse.csr_matrix, labels: Ints, classes: int, seed: int, ridge: float, learnt: Bools
+) -> Floats:
+    """What a student that has not seen a text says of it: probabilities (texts, classes), by 5 folds.
+
+    It learns from `learnt` (texts,) only.
+    """
     fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
     soft = np.zeros((len(labels), classes))
     for one in range(FOLDS):
-        learned = np.flatnonzero(fold != one)
-        student = fit_student(features[learned], np.eye(classes)[labels[learned]], ridge=RIDGE)
+        learned = np.flatnonzero((fold != one) & learnt)
+        student = fit_student(features[learned], np.eye(classes)[labels[learned]], ridge=ridge)
         soft[fold == one] = student.soft(features[fold == one])
     return soft
 
 
+def true_classes(features: sparse.csr_matrix, labels: Ints, classes: int, seed: int) -> Floats:
+    """How likely each class is the true one, by the text and its label together: (texts, classes).
+
+    A student that has learned from what `suspects` leaves says what the text tells. What it says also tells how often
+    each class is given each label; by both the label counts as far as it can be believed (Bayes), so that a label of a
+    rare class, most of which may be wrong, counts less.
+    """
+    first = out_of_fold(features, labels, classes, seed, FIRST_RIDGE, np.ones(len(labels), np.bool_))
+    soft = out_of_fold(features, labels, classes, seed + 1, RIDGE, ~suspects(first, labels))
+    given = soft.T @ np.eye(classes)[labels]
+    given /= given.sum(axis=1, keepdims=True)
+    both = soft * given[:, labels].T
+    return np.asarray(both / both.sum(axis=1, keepdims=True), np.float64)
+
+
+def doubted(true: Floats, labels: Ints) -> Bools:
+    """Which labels are probably wrong: (texts,). `true`: see true_classes."""
+    return np.asarray(1 - true[np.arange(len(labels)), labels] > DOUBTED, np.bool_)
+
+
 def suspects(soft: Floats, labels: Ints) -> Bools:
-    """Which labels are probably wrong: (texts,).
+    """Which labels to leave out first: (texts,).
 
     Confident learning (Northcutt, Jiang, Chuang 2021): a text counts as confidently of a class where the probability
     reaches the mean of that class's own texts; those confidently of another class than their label are the off-diagonal
@@ -80,7 +107,7 @@ def inject(features: sparse.csr_matrix, labels: Ints, classes: int, share: float
     clean = labels[rows]
     wrong = rng.random(len(rows)) < share
     noisy = np.where(wrong, (clean + rng.integers(1, classes, len(rows))) % classes, clean)
-    found = suspects(out_of_fold(features[rows], noisy, classes, seed), noisy)
+    found = doubted(true_classes(features[rows], noisy, classes, seed), noisy)
 
     def loss(taught: Ints, kept: Ints) -> float:
         student = fit_student(features[rows[kept]], np.eye(classes)[taught[kept]], ridge=RIDGE)

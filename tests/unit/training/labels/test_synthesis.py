@@ -139,6 +139,16 @@ def test_wrong_labels_are_found_and_right_ones_left() -> None:
     assert found.excess < 1 / 3
 
 
+def test_wrong_labels_of_a_rare_class_are_found() -> None:
+    texts, labels = planted(1500, seed=5)
+    rows = np.flatnonzero((labels == 0) | (np.arange(1500) % 6 == 0))
+    texts, labels = [texts[row] for row in rows], labels[rows]
+    # More than half of the labels of the rare class are wrong.
+    found = inject(vectoriser("en").fit_transform(texts), labels, 2, 0.25, 5)
+    assert found.found > 0.85
+    assert found.precision > 0.95
+
+
 def test_labels_that_the_student_agrees_with_are_no_suspects() -> None:
     soft = np.array([[0.9, 0.1]] * 5 + [[0.1, 0.9]] * 5 + [[0.05, 0.95]])
     labels = np.array([0] * 5 + [1] * 5 + [0])
