@@ -124,9 +124,18 @@ def test_measures_of_a_labelled_file_are_json(task: Path, tmp_path: Path) -> Non
     assert refused.exit_code
     assert "--focal: must be from 0 to 5, not 9" in refused.output
 
+    for row in rows[:10]:
+        row[1] = str(1 - int(row[1]))
+    table(data, ["text", "mood"], rows)
     out = tmp_path / "suspects.csv"
     checked = CliRunner().invoke(
         app, ["check-labels", "--data", str(data), "--task", str(task), "--injected", "0", "--out", str(out)]
     )
     assert checked.exit_code == 0, checked.output
-    assert out.read_text().startswith("row,mood,probably")
+    with out.open() as file:
+        doubted = list(csv.DictReader(file))
+    assert len({str(row) for row in range(1, 11)} & {row["row"] for row in doubted}) > 6
+    assert all(row["probably"] != row["mood"] for row in doubted)
+    assert [float(row["confidence"]) for row in doubted] == sorted(
+        (float(r["confidence"]) for r in doubted), reverse=True
+    )
