@@ -70,8 +70,15 @@ def check(shoppers: Sequence[Attributes], quasi: Sequence[str], k: int, sensitiv
 
 
 def read_attributes(dataset: Path) -> list[dict[str, str]]:
-    """The attributes of all shoppers of a dataset, several values of one as one. Raises DatasetError."""
-    rows = [json.loads(text or "{}") for text in open_dataset(dataset).shoppers()["attributes"]]
+    """The attributes of all shoppers of a dataset, several values of one as one. Raises DatasetError.
+
+    Who is known by events or impressions alone has none.
+    """
+    data = open_dataset(dataset)
+    shoppers = data.shoppers()
+    rows = [json.loads(text or "{}") for text in shoppers["attributes"]]
+    seen = {one for table in (data.events(), data.impressions()) for one in table["shopper_id"].unique() if one}
+    rows += [{}] * len(seen.difference(shoppers["shopper_id"]))
     return [{name: ", ".join(sorted(values)) for name, values in row.items()} for row in rows]
 
 

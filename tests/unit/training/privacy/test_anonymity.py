@@ -1,8 +1,11 @@
 """Who stands out by their attributes, and what would hide them."""
 
+from pathlib import Path
+
 import pytest
 
-from training.privacy.anonymity import check
+from training.data.canonical import DatasetWriter, Info
+from training.privacy.anonymity import check, read_attributes
 
 CROWD = [{"age": "30", "town": "A", "ill": str(n)} for n in range(3)]
 ALONE = [{"age": "90", "town": "A", "ill": "0"}]
@@ -33,3 +36,15 @@ def test_what_cannot_be_asked_is_refused() -> None:
         check(CROWD, ["hat"], 2)
     with pytest.raises(ValueError, match="age cannot be both"):
         check(CROWD, ["age"], 2, "age")
+
+
+def test_who_is_known_by_events_or_impressions_alone_counts(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "shop", Info("toy", "1", "made up", "CC0-1.0")) as writer:
+        writer.write("items", [{"item_id": "A", "title": "kettle"}])
+        writer.write("shoppers", [{"shopper_id": "anna", "attributes": '{"town": ["Bonn"]}'}])
+        view = {"type": "VIEW", "time": "2026-02-20T00:00:00Z", "item_id": "A"}
+        who = ("anna", "bert", "bert")
+        writer.write("events", [{**view, "event_id": str(n), "shopper_id": one} for n, one in enumerate(who)])
+        shown = {"request_id": "r", "item_id": "A", "position": 0, "propensity": 1.0, "time": view["time"]}
+        writer.write("impressions", [{**shown, "shopper_id": "carl"}])
+    assert read_attributes(tmp_path / "shop") == [{"town": "Bonn"}, {}, {}]
