@@ -121,7 +121,7 @@ class Follower:
             log.info("the primary's catalogue is copied", primary=self.primary, sequence=head)
 
     async def _begin_again(self, problem: str) -> None:
-        """What is held here is not the primary's: it was restored from an older state, or is another. Its word counts."""
+        """What is held here is not the primary's, which was restored or is another: its word counts."""
         log.warning("the primary's is another catalogue; copying it anew", primary=self.primary, problem=problem)
         self._whole.clear()
         await asyncio.wrap_future(self._catalogue.submit(0, Transaction.wipe))

@@ -12,11 +12,16 @@ CODED_ROWS = 10_000
 # vectors that codes cannot tell apart sooner.
 GRAPH_ROWS = 200_000
 GRAPH_ROWS_UNCODED = 20_000
-# Codes looked through at the price of one vector compared, and vectors compared at the price of a step of FAISS's
-# HNSW32 with other work beside, which leaves little of the graph in the processor's caches: 100,000 x 384 take 5.6 ms
-# to compare and 1.0 ms to look through, 256 steps 1.1 ms, 1,000 steps 3.9 (2 vCPU AMD EPYC with AVX-512, 2026-11-23).
-CODES_PER_ROW = 6
-ROWS_PER_STEP = 60
+# Prices, in vectors picked out of all and compared: so many codes are looked through for one, so many vectors are
+# compared in their order, and a step of FAISS's HNSW32 costs so many. Of 100,000 x 384 a picked one takes .2 us, all
+# codes 1.4 ms, all vectors 5.8 ms, 256 steps 1.1 ms and 1,000 steps 3.9 (loadtest/retriever_bench.py and walks with a
+# cache that others have filled; 2 vCPU AMD EPYC with AVX-512, 2026-11-23).
+CODES_PER_ROW = 12
+ROWS_IN_ORDER_PER_ROW = 3
+ROWS_PER_STEP = 20
+# Where less is allowed a walk misses too much for its price: of a million, half allowed, it has a recall of .987 at any
+# breadth from 256 to 1,024.
+WALKED_SHARE = 0.75
 # Its queue is searched from end to end at each step: beyond this breadth that costs more than the vectors.
 MAX_EFFORT = 4096
 DEFAULT_EFFORT = 128
@@ -25,8 +30,7 @@ DEFAULT_EFFORT = 128
 STEPS_PER_ITEM = 5
 # What is above was measured with so many rows. Of more a walk must be broader for the same recall and each of its steps
 # finds less of the graph in the processor's cache: both by about the root of how many times as many. Of a million 128
-# steps gave a recall of .976 at k = 10, 192 and more .991, at 5 to 7 us each. With a tenth allowed 22 ms of walking
-# gave .991, where looking at all of it takes 38: taken, since it misses nothing.
+# steps gave a recall of .976 at k = 10, 192 and more .991, at 5 to 7 us each.
 MEASURED_ROWS = 200_000
 
 
@@ -53,11 +57,12 @@ def choose(
     """
     if exact or allowed <= k:
         return EXACT
-    plans = [(float(allowed), EXACT)]
+    plans = [(allowed / (ROWS_IN_ORDER_PER_ROW if allowed == rows else 1), EXACT)]
     if codes is not None and not (effort and graph):
         plans.append((rows / CODES_PER_ROW + codes.compared(k), Plan("codes")))
     growth = math.sqrt(max(1.0, rows / MEASURED_ROWS))
     steps = int((effort or growth * max(DEFAULT_EFFORT, STEPS_PER_ITEM * k)) * rows / allowed)
-    if graph and steps <= MAX_EFFORT:
+    walked = codes is None or effort or allowed >= WALKED_SHARE * rows
+    if graph and walked and steps <= MAX_EFFORT:
         plans.append((steps * ROWS_PER_STEP * growth, Plan("ann", steps)))
     return min(plans, key=lambda plan: plan[0])[1]

@@ -25,15 +25,20 @@ def test_few_allowed_are_compared_whatever_else_there_is() -> None:
 
 def test_codes_are_looked_through_where_that_is_less_than_comparing_all_that_are_allowed() -> None:
     assert choose(100_000, 50_000, 200, CODES, graph=False).kind == "codes"
-    assert choose(100_000, 17_400, 200, CODES, graph=False).kind == "codes"
-    assert choose(100_000, 16_000, 200, CODES, graph=False) == EXACT
+    assert choose(100_000, 9_100, 200, CODES, graph=False).kind == "codes"
+    assert choose(100_000, 9_000, 200, CODES, graph=False) == EXACT
     # The more has to be compared after, the less they save.
-    assert choose(100_000, 20_000, 200, Codes(None, breadth=24), graph=False) == EXACT
+    assert choose(100_000, 9_100, 200, Codes(None, breadth=6), graph=False) == EXACT
 
 
 def test_a_graph_is_walked_for_few_items_and_codes_looked_through_for_many() -> None:
     plans = [choose(1_000_000, 1_000_000, k, CODES, graph=True).kind for k in (10, 50, 200, 1_000)]
     assert plans == ["ann", "ann", "codes", "codes"]
+
+
+def test_a_walk_is_left_to_codes_where_a_filter_closes() -> None:
+    plans = [choose(1_000_000, allowed, 10, CODES, graph=True).kind for allowed in (800_000, 500_000, 100_000, 50_000)]
+    assert plans == ["ann", "codes", "codes", "exact"]
 
 
 def test_a_walk_is_broader_as_the_filter_closes_until_it_is_left() -> None:
