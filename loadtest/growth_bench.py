@@ -34,7 +34,7 @@ from loadtest.bench_rows import Row, write_rows
 from loadtest.embedder_bench import free_port
 from loadtest.growth_shop import GrowthShop, serve_vectors
 from services.domain.bundle import BundleError, EncoderManifest, read_bundle
-from services.retriever.planner import CODED_ROWS, GRAPH_ROWS
+from services.retriever.planner import CODED_ROWS
 from souk.retriever.v1 import admin_pb2, admin_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32, pack_vector
@@ -177,7 +177,7 @@ async def fill(retriever: Retriever, shop: GrowthShop, home: Home, progress: Pro
         progress.update(vectors, completed=shop.items - index.pending)
         progress.update(indexed, completed=index.base)
         settled = not index.pending and index.delta <= max(2_000, 0.02 * index.base)
-        if settled and (index.kind == "hnsw" or index.base < GRAPH_ROWS):
+        if settled:
             return
         began = time.perf_counter()
         await asyncio.sleep(0.5)

@@ -1,8 +1,8 @@
 """The vectors of one space version: an immutable FAISS base, an exact delta, and the slot of the item of each row.
 
-Few vectors are compared, more have codes that are looked through, very many a graph as well. Neither takes rows out: a
-row whose item changed or left stays and is passed over, until `build` makes a new base beside the old one. Readers hold
-a `DenseView`, which no write changes.
+Few vectors are compared, more have codes that are looked through, and those that codes cannot tell apart a graph.
+Neither takes rows out: a row whose item changed or left stays and is passed over, until `build` makes a new base beside
+the old one. Readers hold a `DenseView`, which no write changes.
 """
 
 import threading
@@ -21,7 +21,7 @@ from services.retriever.codes import Codes
 from services.retriever.columns import NOBODY, ColumnsView
 from services.retriever.growing import Growing
 from services.retriever.order import Mask, Slots, best, contenders
-from services.retriever.planner import CODED_ROWS, GRAPH_ROWS, GRAPH_ROWS_UNCODED, Plan, choose
+from services.retriever.planner import CODED_ROWS, GRAPH_ROWS, Plan, choose
 from services.runtime.threads import low_priority
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
@@ -88,9 +88,8 @@ class Base:
 
     @property
     def wants_graph(self) -> bool:
-        """Whether a graph should be made of the rows: after their codes, which take a tenth of the time."""
-        least = GRAPH_ROWS_UNCODED if self.codes is None else GRAPH_ROWS
-        return self.coded > 0 and not self.graph and len(self.vectors) >= least
+        """Whether a graph should be made of the rows, since codes were found to be of no use."""
+        return self.codes is None and self.coded > 0 and not self.graph and len(self.vectors) >= GRAPH_ROWS
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Exact, by codes or by the graph, and how broad: chosen from how many vectors may be returned, so that recall holds at
+"""Exact, by codes or by a graph, and how broad: chosen from how many vectors may be returned, so that recall holds at
 any filter."""
 
 import math
@@ -8,10 +8,9 @@ from services.retriever.codes import Codes
 
 # Below this comparing all vectors costs no more than what is saved.
 CODED_ROWS = 10_000
-# From here on a walk for few items is so much cheaper than all codes that a graph is worth its minutes of building; of
-# vectors that codes cannot tell apart sooner.
-GRAPH_ROWS = 200_000
-GRAPH_ROWS_UNCODED = 20_000
+# A graph is for vectors that codes cannot tell apart. Where they can a walk is three times as fast and misses too much:
+# among 250,000 texts with near equals one query in 70 found less than half of what is near (docs/performance.md).
+GRAPH_ROWS = 20_000
 # Prices, in vectors picked out of all and compared: so many codes are looked through for one, so many vectors are
 # compared in their order, and a step of FAISS's HNSW32 costs so many. Of 100,000 x 384 a picked one takes .2 us, all
 # codes 1.4 ms, all vectors 5.8 ms, 256 steps 1.1 ms and 1,000 steps 3.9 (loadtest/retriever_bench.py and walks with a
@@ -19,9 +18,6 @@ GRAPH_ROWS_UNCODED = 20_000
 CODES_PER_ROW = 12
 ROWS_IN_ORDER_PER_ROW = 3
 ROWS_PER_STEP = 20
-# Where less is allowed a walk misses too much for its price: of a million, half allowed, it has a recall of .987 at any
-# breadth from 256 to 1,024.
-WALKED_SHARE = 0.75
 # Its queue is searched from end to end at each step: beyond this breadth that costs more than the vectors.
 MAX_EFFORT = 4096
 DEFAULT_EFFORT = 128
@@ -58,11 +54,11 @@ def choose(
     if exact or allowed <= k:
         return EXACT
     plans = [(allowed / (ROWS_IN_ORDER_PER_ROW if allowed == rows else 1), EXACT)]
-    if codes is not None and not (effort and graph):
+    if codes is not None:
         plans.append((rows / CODES_PER_ROW + codes.compared(k), Plan("codes")))
-    growth = math.sqrt(max(1.0, rows / MEASURED_ROWS))
-    steps = int((effort or growth * max(DEFAULT_EFFORT, STEPS_PER_ITEM * k)) * rows / allowed)
-    walked = codes is None or effort or allowed >= WALKED_SHARE * rows
-    if graph and walked and steps <= MAX_EFFORT:
-        plans.append((steps * ROWS_PER_STEP * growth, Plan("ann", steps)))
+    elif graph:
+        growth = math.sqrt(max(1.0, rows / MEASURED_ROWS))
+        steps = int((effort or growth * max(DEFAULT_EFFORT, STEPS_PER_ITEM * k)) * rows / allowed)
+        if steps <= MAX_EFFORT:
+            plans.append((steps * ROWS_PER_STEP * growth, Plan("ann", steps)))
     return min(plans, key=lambda plan: plan[0])[1]

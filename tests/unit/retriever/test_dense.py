@@ -76,7 +76,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense_module, "MIN_STALE", 3)
     monkeypatch.setattr(dense_module, "LISTED_SHARE", 1.0)
     monkeypatch.setattr(dense_module, "CODED_ROWS", 12)
-    monkeypatch.setattr(dense_module, "GRAPH_ROWS_UNCODED", 12)
+    monkeypatch.setattr(dense_module, "GRAPH_ROWS", 12)
 
 
 # What happens to which of eight items; "change" keeps the vector, "begin" and "end" are the two halves of a rebuild.
@@ -351,7 +351,7 @@ def test_a_build_ends_soon_after_it_was_abandoned(monkeypatch: pytest.MonkeyPatc
     assert index.ntotal < 12_000
 
 
-def test_codes_come_first_then_a_graph_and_both_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_codes_grow_and_are_learnt_anew_without_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense_module, "MIN_STALE", 3)
     monkeypatch.setattr(dense_module, "CODED_ROWS", 100)
     monkeypatch.setattr(dense_module, "GRAPH_ROWS", 200)
@@ -372,18 +372,16 @@ def test_codes_come_first_then_a_graph_and_both_grow(monkeypatch: pytest.MonkeyP
     assert (write(range(90)), coded()) == ("flat", (0, 0))
     assert (write(range(90, 150)), coded()) == ("codes", (150, 150))
     assert (write(range(150, 210)), coded()) == ("codes", (210, 150))
-    assert shelf.dense.due()
-    assert (write(range(0)), coded()) == ("hnsw", (210, 150))
     assert not shelf.dense.due()
     # What is twice as many may be unlike what the codes were learnt from.
-    assert (write(range(210, 299)), coded()) == ("hnsw", (299, 150))
-    assert (write(range(299, 310)), coded()) == ("hnsw", (310, 310))
+    assert (write(range(210, 299)), coded()) == ("codes", (299, 150))
+    assert (write(range(299, 310)), coded()) == ("codes", (310, 310))
     shelf.check()
 
 
 def test_vectors_that_codes_cannot_tell_apart_are_compared_or_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense_module, "CODED_ROWS", 5_000)
-    monkeypatch.setattr(dense_module, "GRAPH_ROWS_UNCODED", 5_000)
+    monkeypatch.setattr(dense_module, "GRAPH_ROWS", 5_000)
     random = np.random.default_rng(1)
     # One crowd around one point, and a few vectors far off, for which the codes' steps are made.
     vectors = np.ones((6_000, 32), dtype=np.float32) + 0.02 * random.standard_normal((6_000, 32), dtype=np.float32)

@@ -37,8 +37,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rebuilds, merges and compactions after a few changes."""
     monkeypatch.setattr(dense, "MIN_STALE", 4)
     monkeypatch.setattr(dense, "CODED_ROWS", 24)
-    monkeypatch.setattr(dense, "GRAPH_ROWS", 48)
-    monkeypatch.setattr(dense, "GRAPH_ROWS_UNCODED", 24)
+    monkeypatch.setattr(dense, "GRAPH_ROWS", 24)
     monkeypatch.setattr(lexical, "MIN_STALE", 4)
     monkeypatch.setattr(popular, "MIN_STALE", 4)
     monkeypatch.setattr(index_module, "MIN_ENDED", 6)
