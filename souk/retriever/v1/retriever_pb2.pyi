@@ -687,8 +687,8 @@ class SearchRequest(_message.Message):
     exact: _builtins.bool
     """Compare with every allowed vector instead of using codes of the vectors or the graph."""
     effort: _builtins.int
-    """Breadth of a walk of the graph (HNSW's ef), where the index has one: 0 the server's choice, which may be to look
-    through codes instead, else 16 to 4,096. Larger finds more and takes longer.
+    """Breadth of a walk of the graph (HNSW's ef), where the index is of kind "hnsw": 0 the server's choice, else 16 to
+    4,096. Larger finds more and takes longer.
     """
     fusion: Global___Fusion.ValueType
     """How to fuse."""
@@ -1372,7 +1372,7 @@ class IndexInfo(_message.Message):
     """Items the encoder cannot read."""
     kind: _builtins.str
     """Kind of the index: "flat" (vectors are compared), "codes" (of four bits a dimension, looked through first), "hnsw"
-    (a graph beside the codes).
+    (a graph of vectors that codes cannot tell apart).
     """
     @_builtins.property
     def space(self) -> _types_pb2.SpaceInfo:
