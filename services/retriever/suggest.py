@@ -8,7 +8,7 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from typing import NamedTuple
@@ -161,9 +161,10 @@ class Suggester:
         if first == last and self._ended == len(view.table.ended):
             return None
         shown = view.shown[first:last]
-        self._count(view, (first + np.flatnonzero(shown)).tolist(), 1)
+        pace = Pace()
+        self._count(view, (first + np.flatnonzero(shown)).tolist(), 1, pace.rest)
         self._counted.extend(shown)
-        self._forget_ended(view)
+        self._forget_ended(view, pace.rest)
         if len(self._row_of) > MAX_COMPLETIONS:
             self._prune()
         # Far behind, after a start or a load, most of the time would go into sorting.
@@ -180,7 +181,8 @@ class Suggester:
 
     def move(self, view: ColumnsView, moved: NDArray[np.int32], compacted: Columns) -> None:
         """Goes over to a compacted table. view: of the old one as it is now; moved: new slot of each old one."""
-        self._forget_ended(view)
+        # Writes wait for this: no rest.
+        self._forget_ended(view, lambda: None)
         done = self._counted.view()
         counted = np.zeros(int(moved[: len(done)].max(initial=0)) + 1, dtype=np.bool_)
         counted[moved[np.flatnonzero(done)]] = True
@@ -189,18 +191,18 @@ class Suggester:
         self._counted.extend(counted)
         self._ended = len(compacted.ended)
 
-    def _forget_ended(self, view: ColumnsView) -> None:
+    def _forget_ended(self, view: ColumnsView, rest: Callable[[], None]) -> None:
         ended = view.table.ended[self._ended :]
         counted = self._counted.view()
         # One not counted yet has ended in any later view, so it never will be.
         slots = [slot for slot in dict.fromkeys(ended) if slot < len(counted) and counted[slot]]
-        self._count(view, slots, -1)
+        self._count(view, slots, -1, rest)
         counted[slots] = False
         self._ended += len(ended)
 
-    def _count(self, view: ColumnsView, slots: Sequence[int], sign: int) -> None:
-        """Adds what items stand for to the counts, or takes it away."""
-        table, pace = view.table, Pace()
+    def _count(self, view: ColumnsView, slots: Sequence[int], sign: int, rest: Callable[[], None]) -> None:
+        """Adds what items stand for to the counts, or takes it away; calls `rest` after each."""
+        table = view.table
         rows: list[int] = []
         popularity: list[float] = []
         for slot in slots:
@@ -222,7 +224,7 @@ class Suggester:
             # Whole thousandths: sums that do not depend on the order of adding.
             whole = sign * float(np.floor(min(table.popularity_at(slot), MAX_POPULARITY) * 1000))
             popularity += [whole] * (len(rows) - before)
-            pace.rest()
+            rest()
         new = np.zeros(len(self._texts) - self._items.size)
         self._items.extend(new)
         self._popularity.extend(new)
