@@ -1,4 +1,4 @@
-"""Four bits for each dimension of a vector: a search looks through all of them in a quarter of the time that the vectors
+"""Four bits for each dimension of a vector: a search looks through all of them in a quarter of the time that vectors
 take, whatever a filter allows, and compares exactly what it finds.
 
 Product quantisation (Jégou et al. 2011) of one dimension each, after a random rotation that gives all dimensions their
