@@ -2,8 +2,9 @@
 
 In turns: the engine in process (tokeniser and ONNX session of the bundle, batches of 32 in two threads), the embedder
 over gRPC with its cache off, sentence-transformers in process with PyTorch, and mosec serving the same engine. Short
-texts of 12 tokens, one a request and 64 in flight; item texts of 64 tokens in batches of 32. `--best` adds an embedder
-of another bundle, such as one whose encoder was made small. First a single query at a time, and where its time goes.
+texts of 12 tokens, one a request and 64 in flight; item texts of 64 tokens in batches of 32. All that computes in
+float32; "embedder, best" is one with the provider that it takes by itself, and the bundle of `--best`, such as one of a
+smaller encoder. First a single query at a time, and where its time goes.
 The load generator runs on the same processors. Rivals that are not installed are left out
 (`pip install -e '.[bench]'`).
 """
@@ -30,7 +31,7 @@ from loadtest.bench_rows import Row, write_rows
 from loadtest.embedder_bench import free_port, server, settings_of
 from loadtest.gateway_bench import show
 from services.domain.bundle import BundleError, read_bundle
-from services.embedder.encoder import Encoder
+from services.embedder.encoder import AUTO, CPU, Encoder
 from services.runtime.threads import cpu_limit
 from souk.embedder.v1 import embedder_pb2
 
@@ -38,7 +39,7 @@ IN_FLIGHT, BATCH = 64, 32
 SHORT, LONG = 12, 64
 _MARKERS = 2
 _START_SECONDS = 60.0
-OURS, BEST = "embedder", "embedder, best bundle"
+OURS, BEST = "embedder", "embedder, best"
 ENGINE, TRANSFORMERS, MOSEC = "engine in process", "sentence-transformers", "mosec, same engine"
 
 Way = Callable[[float], Awaitable[float]]
@@ -50,7 +51,7 @@ class Words:
 
     def __init__(self, bundle: Path) -> None:
         manifest = read_bundle(bundle).manifest.encoder
-        self.encoder = Encoder(bundle, manifest, "CPUExecutionProvider")
+        self.encoder = Encoder(bundle, manifest, CPU)
         known = [
             f"{a}{b}" for a in "bcdfglmnprst" for b in ("ag", "ox", "at", "ip", "un", "ed", "ar", "ot", "in", "ap")
         ]
@@ -267,7 +268,7 @@ async def alone(stub: Any, words: Words, rounds: int) -> list[Row]:
     ]
 
 
-async def measure(bundle: Path, best: Path | None, rounds: int, seconds: float) -> Sequence[Row]:
+async def measure(bundle: Path, best: Path, rounds: int, seconds: float) -> Sequence[Row]:
     """Every row."""
     console = Console()
     rivals = [name for name in ("mosec", "sentence_transformers") if importlib.util.find_spec(name)]
@@ -276,11 +277,10 @@ async def measure(bundle: Path, best: Path | None, rounds: int, seconds: float) 
         long: dict[str, Way] = {}
         rows: list[Row] = []
         command = [sys.executable, "-m", "services.embedder"]
-        for name, path in ((OURS, bundle), (BEST, best)):
-            if path is None:
-                continue
+        for name, path, provider in ((OURS, bundle, CPU), (BEST, best, AUTO)):
             words = Words(path)
-            stub = await stack.enter_async_context(server(lambda port: command, settings_of(path, cache_rows=0)))
+            settings = settings_of(path, cache_rows=0, provider=provider)
+            stub = await stack.enter_async_context(server(lambda port: command, settings))
             short[name] = embedder(stub, words, SHORT, IN_FLIGHT, 1)
             long[name] = embedder(stub, words, LONG, 4, BATCH)
             if name == OURS:
@@ -295,14 +295,16 @@ async def measure(bundle: Path, best: Path | None, rounds: int, seconds: float) 
         with console.status("in turns"):
             turns = {SHORT: await in_turns(short, rounds, seconds), LONG: await in_turns(long, rounds, seconds)}
     titles = {SHORT: f"{SHORT} tokens x 1, {IN_FLIGHT} in flight", LONG: f"{LONG} tokens x {BATCH}"}
-    goals = [
+    goals: list[tuple[str, int, str, float | None]] = [
         (OURS, SHORT, ENGINE, 0.6),
         (OURS, SHORT, TRANSFORMERS, 3.0),
         (OURS, SHORT, MOSEC, 1.1),
+        (BEST, SHORT, OURS, None),
         (BEST, SHORT, TRANSFORMERS, 3.0),
         (BEST, SHORT, MOSEC, 1.5),
         (OURS, LONG, ENGINE, 0.95),
         (OURS, LONG, TRANSFORMERS, 4.0),
+        (BEST, LONG, OURS, None),
         (BEST, LONG, TRANSFORMERS, 4.0),
     ]
     for ours, tokens, baseline, least in goals:
@@ -317,13 +319,13 @@ async def measure(bundle: Path, best: Path | None, rounds: int, seconds: float) 
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Directory of a bundle.")] = Path(".souk/bundle"),
-    best: Annotated[Path | None, typer.Option(help="A bundle to serve beside it, of a faster encoder.")] = None,
+    best: Annotated[Path | None, typer.Option(help="The bundle of the best, as a smaller encoder's.")] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     seconds: Annotated[float, typer.Option(min=0.1, help="A turn.")] = 3.0,
 ) -> None:
     """Measures; writes reports/bench-embedder-rivals.json."""
     try:
-        rows = uvloop.run(measure(bundle, best, rounds, seconds))
+        rows = uvloop.run(measure(bundle, best or bundle, rounds, seconds))
     except BundleError as error:
         Console().print(f"[red]{error}[/red]; `python -m training bundle` makes one", soft_wrap=True)
         raise typer.Exit(1) from None

@@ -15,7 +15,7 @@ import numpy as np
 from services.domain.bundle import Bundle
 from services.domain.checks import Invalid
 from services.embedder.batcher import Batcher, Budget, Done, Limits
-from services.embedder.encoder import Encoder, Text
+from services.embedder.encoder import Encoder, Text, opened
 from services.embedder.settings import EmbedderSettings
 from services.runtime import telemetry, threads
 from services.runtime.cache import Key, VectorCache
@@ -222,11 +222,13 @@ def generations(engine: Engine) -> Generations[Model]:
     """The generations of a process whose models share an engine."""
 
     async def load(bundle: Bundle) -> Model:
-        def read() -> Encoder:
-            encoder = Encoder(bundle.path, bundle.manifest.encoder, engine.settings.provider)
-            encoder.warm_up()
-            return encoder
-
-        return Model(bundle, await asyncio.to_thread(read), engine)
+        settings = engine.settings
+        encoder, otherwise = await asyncio.to_thread(
+            opened, bundle.path, bundle.manifest.encoder, settings.provider, settings.threads
+        )
+        telemetry.log.info(
+            "encoder", generation=bundle.generation, provider=encoder.provider, otherwise=otherwise or None
+        )
+        return Model(bundle, encoder, engine)
 
     return Generations(load)

@@ -60,11 +60,16 @@ class Session:
 
         Raises RuntimeError when they have not, and what ONNX Runtime raises.
         """
-        rows = len(next(iter(inputs.values())))
         values: list[NDArray[np.float32]] = self._session.run(list(outputs), inputs)
-        for name, value in zip(outputs, values, strict=True):
-            if len(value) != rows:
-                raise RuntimeError(f"output {name}: {len(value)} rows for {rows} inputs")
-            if not np.isfinite(value).all():
-                raise RuntimeError(f"output {name}: holds a number that is not finite")
-        return values
+        return checked(outputs, values, len(next(iter(inputs.values()))))
+
+
+def checked(outputs: Sequence[str], values: list[NDArray[np.float32]], rows: int) -> list[NDArray[np.float32]]:
+    """The values of the named outputs. Raises RuntimeError where one has not so many rows or holds a number that is
+    not finite."""
+    for name, value in zip(outputs, values, strict=True):
+        if len(value) != rows:
+            raise RuntimeError(f"output {name}: {len(value)} rows for {rows} inputs")
+        if not np.isfinite(value).all():
+            raise RuntimeError(f"output {name}: holds a number that is not finite")
+    return values

@@ -406,7 +406,9 @@ class GetInfoResponse(_message.Message):
     max_pending_tokens: _builtins.int
     """Tokens that may wait or run at once; beyond it callers get RESOURCE_EXHAUSTED."""
     provider: _builtins.str
-    """Where the model runs ("CPUExecutionProvider")."""
+    """What the model runs on: an ONNX Runtime provider ("CPUExecutionProvider", float32), or "OpenVINO": bfloat16 for
+    batches, within 1e-4 of the cosine.
+    """
     @_builtins.property
     def space(self) -> _types_pb2.SpaceInfo:
         """The content space."""

@@ -8,7 +8,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from services.domain.bundle import EncoderManifest, read_bundle
-from services.embedder.encoder import Encoder
+from services.embedder.encoder import AUTO, CPU, Encoder, opened
+from services.runtime.bfloat16 import OPENVINO, BFloat16Session
 from services.runtime.onnx import ProviderError, Session, SessionLost
 from souk.vectors import Float32
 from training.encoder.export import default_model
@@ -29,7 +30,7 @@ def manifest(bundle: Path) -> EncoderManifest:
 
 @pytest.fixture(scope="module")
 def encoder(bundle: Path, manifest: EncoderManifest) -> Encoder:
-    return Encoder(bundle, manifest, "CPUExecutionProvider")
+    return Encoder(bundle, manifest, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,50 @@ def test_a_session_that_fails_on_everything_is_lost(encoder: Encoder, monkeypatc
 def test_a_provider_that_is_not_here_is_refused(bundle: Path, manifest: EncoderManifest) -> None:
     with pytest.raises(ProviderError, match=r"NoSuchProvider is not installed; here are .*CPUExecutionProvider"):
         Encoder(bundle, manifest, "NoSuchProvider")
+
+
+@pytest.fixture(scope="module")
+def rounded(bundle: Path, manifest: EncoderManifest) -> Encoder:
+    try:
+        return Encoder(bundle, manifest, OPENVINO, 2)
+    except ProviderError as error:
+        pytest.skip(str(error))
+
+
+def test_in_bfloat16_it_says_what_pytorch_says(rounded: Encoder, reference: Float32) -> None:
+    rounded.warm_up()
+    vectors = rounded.encode(rounded.tokenise(TEXTS))
+    assert cosines(vectors, reference).min() > 0.9999
+
+
+def test_few_tokens_are_left_to_float32(rounded: Encoder, encoder: Encoder) -> None:
+    few, many = rounded.tokenise(["red running shoes"]), rounded.tokenise(["red running shoes " * 40])
+    assert (rounded.encode(few) == encoder.encode(few)).all()
+    assert (rounded.encode(many) != encoder.encode(many)).any()
+
+
+def test_auto_takes_bfloat16_where_it_can(rounded: Encoder, bundle: Path, manifest: EncoderManifest) -> None:
+    found, otherwise = opened(bundle, manifest, AUTO, 1)
+    assert (found.provider, otherwise) == (OPENVINO, "")
+
+
+def test_auto_without_the_package_is_onnx_runtime(
+    bundle: Path, manifest: EncoderManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    found, otherwise = opened(bundle, manifest, AUTO, 1)
+    assert (found.provider, otherwise) == (CPU, "provider OpenVINO is not installed: pip install openvino")
+
+
+def test_auto_that_gives_other_vectors_is_onnx_runtime(
+    rounded: Encoder, bundle: Path, manifest: EncoderManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = BFloat16Session.run
+
+    def off(self: BFloat16Session, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[Float32]:
+        return [values + 0.05 for values in run(self, outputs, inputs)]
+
+    monkeypatch.setattr(BFloat16Session, "run", off)
+    found, otherwise = opened(bundle, manifest, AUTO, 1)
+    assert found.provider == CPU
+    assert otherwise.startswith("OpenVINO: a text alone and in a batch differ, cosine 0.9")
