@@ -7,6 +7,7 @@ import csv
 import gzip
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ from souk.types.v1 import types_pb2
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
 CATEGORY_SEPARATOR = " > "
+MAX_GRADE = 100
+"""Of a judgement; each shop may have its own scale below it."""
+# As text; pandas writes a column of whole numbers with gaps as "3.0".
+_WHOLE = re.compile(r"\s*([+-]?\d+)(?:\.0+)?\s*")
 
 
 class DatasetError(ValueError):
@@ -44,7 +49,8 @@ OnBadRow = Callable[[BadRow], None]
 
 @dataclass(frozen=True)
 class Judgement:
-    """How well an item answers a query: grade 0 (not at all) to 3 (exactly). `language`: an ISO 639-1 code or empty."""
+    """How well an item answers a query: grade 0 (not at all) upwards to MAX_GRADE, on the shop's own scale. `language`:
+    an ISO 639-1 code or empty."""
 
     query: str
     item_id: str
@@ -91,6 +97,8 @@ def _integer(low: int, high: int) -> Callable[[Any], int]:
         problem = _Problem(f"must be a whole number from {low} to {high}, not {value!r}")
         if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
             raise problem
+        if isinstance(value, str):
+            value = text[1] if (text := _WHOLE.fullmatch(value)) else None
         try:
             number = int(value)
         except (TypeError, ValueError, OverflowError):
@@ -213,7 +221,7 @@ COLUMNS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "quantity": _UINT32,
         **_MONEY,
     },
-    "judgements": {"query": _text, "item_id": _text, "grade": _integer(0, 3), "language": _text},
+    "judgements": {"query": _text, "item_id": _text, "grade": _integer(0, MAX_GRADE), "language": _text},
     "impressions": {
         "request_id": _text,
         "item_id": _text,

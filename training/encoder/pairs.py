@@ -10,9 +10,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from souk.dataset import BadRow, DatasetError, read_judgements
+from souk.dataset import MAX_GRADE, BadRow, DatasetError, read_judgements
 
-MAX_GRADE = 3.0
 MAX_QUERY_CHARACTERS = 512
 _SCHEMA = pa.schema(
     [("query", pa.string()), ("item_id", pa.string()), ("grade", pa.float64()), ("source", pa.string())]
@@ -24,7 +23,7 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"must be text of 1 to {MAX_QUERY_CHARACTERS} characters",
     ),
     "item_id": (bool, "must not be empty"),
-    "grade": (lambda grade: 0 <= grade <= MAX_GRADE, f"must be a number from 0 to {MAX_GRADE:g}"),
+    "grade": (lambda grade: 0 <= grade <= MAX_GRADE, f"must be a number from 0 to {MAX_GRADE}"),
     "source": (bool, "must say where the pair is from"),
 }
 
@@ -33,8 +32,8 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
 class Pair:
     """How well an item answers a query.
 
-    `grade`: 0 (judged not relevant) to 3 (exactly). `source` tells where the pair is from: "judgement", "log",
-    "synthetic:title", "synthetic:attributes", "synthetic:category", "synthetic:copurchase".
+    `grade`: 0 (judged not relevant) upwards; what Souk makes itself goes to 3 (exactly). `source` tells where the pair
+    is from: "judgement", "log", "synthetic:title", "synthetic:attributes", "synthetic:category", "synthetic:copurchase".
     """
 
     query: str

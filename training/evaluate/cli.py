@@ -40,7 +40,9 @@ def _runs() -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]
 def search(
     data: Annotated[Path | None, typer.Option(help="A canonical dataset with judgements.")] = None,
     products: Annotated[Path | None, typer.Option(help="Instead of --data: products in CSV, JSONL or Parquet.")] = None,
-    judgements: Annotated[Path | None, typer.Option(help="CSV or JSONL: query, item_id, grade (0 to 3).")] = None,
+    judgements: Annotated[
+        Path | None, typer.Option(help="CSV or JSONL: query, item_id, grade (0: not relevant).")
+    ] = None,
     bundle: Annotated[Path, typer.Option(help="The bundle to serve.")] = Path(".souk/bundle"),
     out: Annotated[Path | None, typer.Option(help="Where the report goes. Default: beside the catalogue.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON and nothing else.")] = False,

@@ -25,7 +25,7 @@ _MAX_QUERY_BYTES = 512
 
 @dataclass(frozen=True)
 class Judged:
-    """A catalogue and the grades (0 to 3) by item of every query that has an item graded above 0.
+    """A catalogue and the grades by item of every query that has an item graded above 0.
 
     `without_relevant`: how many queries have none, and are left out. `unread`: columns of the products that nothing
     reads, in the format of Chorus/Icecat, which has many.
@@ -50,7 +50,7 @@ def read_files(products: Path, judgements: Path) -> Judged:
     """Products and judgements of two files. Raises DatasetError, naming file, row and column.
 
     Products are items as docs/data.md describes them (CSV, JSONL, Parquet), or JSONL as Chorus/Icecat has it.
-    Judgements (CSV or JSONL, also gzipped) have the columns query, item_id (or docid) and grade (or rating), 0 to 3.
+    Judgements (CSV or JSONL, also gzipped) have the columns query, item_id (or docid) and grade (or rating).
     """
     for file in (products, judgements):
         if not file.is_file():

@@ -205,6 +205,16 @@ def test_a_propensity_is_above_0_and_at_most_1(tmp_path: Path, propensity: Any) 
 def test_judgements_are_read(tmp_path: Path) -> None:
     write(tmp_path, "judgements", ".csv", [{"query": "sofa", "item_id": "A", "grade": 3, "language": "en"}])
     assert list(dataset.read_judgements(tmp_path)) == [dataset.Judgement("sofa", "A", 3, "en")]
-    write(tmp_path, "judgements", ".csv", [{"query": "sofa", "item_id": "A", "grade": 4}])
-    with pytest.raises(dataset.BadRow, match="from 0 to 3, not '4'"):
+
+
+@pytest.mark.parametrize("grade", ["101", "-1", "1.5", "1_0", "nan", "3.0.0", ".0", ""])
+def test_a_grade_that_is_none_is_refused(tmp_path: Path, grade: str) -> None:
+    write(tmp_path, "judgements", ".csv", [{"query": "sofa", "item_id": "A", "grade": grade}])
+    with pytest.raises(dataset.BadRow, match=r"judgements\.csv, row 1, grade: must be"):
         list(dataset.read_judgements(tmp_path))
+
+
+@pytest.mark.parametrize(("text", "grade"), [("100", 100), ("3.0", 3), (" 2 ", 2), ("4.00", 4)])
+def test_whole_numbers_as_others_write_them(tmp_path: Path, text: str, grade: int) -> None:
+    write(tmp_path, "judgements", ".csv", [{"query": "sofa", "item_id": "A", "grade": text}])
+    assert [one.grade for one in dataset.read_judgements(tmp_path)] == [grade]

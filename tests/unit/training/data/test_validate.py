@@ -19,7 +19,7 @@ def broken(directory: Path) -> Path:
     (directory / "events.csv").write_text(
         "event_id,shopper_id,type,item_id,time\n1,s,VIEW,A,2025-01-01\n1,s,VIEW,A,\n2,s,VIEW,Z,\n3,t,VIEW,A,\n4,s,VIEW,A,\n"
     )
-    (directory / "judgements.csv").write_text("query,item_id,grade\nq,A,3\nq,A,2\nq,Z,1\nq,A,9\n")
+    (directory / "judgements.csv").write_text("query,item_id,grade\nq,A,3\nq,A,2\nq,Z,1\nq,A,-9\n")
     (directory / "impressions.csv").write_text(
         "request_id,item_id,position,propensity,shopper_id\nr,A,0,1,s\nr,A,0,1,s\nr,A,1,0,s\nr,Z,2,1,s\nr,A,3,1,t\nq,A,0,.5,\n"
     )

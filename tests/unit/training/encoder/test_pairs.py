@@ -26,8 +26,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("query", " ", "must be text of 1 to 512 characters, not ' '"),
         ("query", "x" * 513, "must be text of 1 to 512 characters"),
         ("item_id", "", "must not be empty"),
-        ("grade", 3.5, "must be a number from 0 to 3, not 3.5"),
-        ("grade", None, "must be a number from 0 to 3, not None"),
+        ("grade", 100.5, "must be a number from 0 to 100, not 100.5"),
+        ("grade", None, "must be a number from 0 to 100, not None"),
         ("source", "", "must say where the pair is from"),
     ],
 )

@@ -66,8 +66,8 @@ def test_judgements_in_jsonl(tmp_path: Path) -> None:
         (ITEMS, "query,item_id,grade\nmug,9,3\n", r"judgements.csv, row 1, item_id: '9' is not among the products"),
         (
             ITEMS,
-            "query,item_id,grade\nmug,1,3\nmug,2,4\n",
-            r"row 2, grade: must be a whole number from 0 to 3",
+            "query,item_id,grade\nmug,1,3\nmug,2,101\n",
+            r"row 2, grade: must be a whole number from 0 to 100",
         ),
         (ITEMS, "query,item_id\nmug,1\n", r"judgements.csv, row 1, grade: must be given"),
         (ITEMS, "query,item_id,grade\n,1,1\n", r"judgements.csv, row 1, query: must be given"),
