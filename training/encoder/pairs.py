@@ -33,7 +33,8 @@ class Pair:
     """How well an item answers a query.
 
     `grade`: 0 (judged not relevant) upwards; what Souk makes itself goes to 3 (exactly). `source` tells where the pair
-    is from: "judgement", "log", "synthetic:title", "synthetic:attributes", "synthetic:category", "synthetic:copurchase".
+    is from: "judgement", "log", "synthetic:title", "synthetic:attributes", "synthetic:category",
+    "synthetic:copurchase".
     """
 
     query: str
