@@ -183,8 +183,18 @@ class Dataset:
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """The dataset in a directory. Raises DatasetError where there is none or its `dataset.json` does not fit."""
+    """The dataset in a directory; one of tables alone, without `dataset.json`, is named as its directory.
+
+    Raises DatasetError where there is none or its `dataset.json` does not fit.
+    """
     path = Path(path)
+    if not (path / INFO_FILE).exists():
+        if not any(find_table(path, table) for table in SCHEMAS):
+            raise DatasetError(
+                f"{path}: no dataset, neither {INFO_FILE} nor a table; `python -m training data load` or `generate` "
+                "makes one"
+            )
+        return Dataset(path, Info(path.resolve().name, version="", origin="", licence=""))
     try:
         raw = json.loads((path / INFO_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

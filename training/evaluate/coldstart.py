@@ -557,6 +557,6 @@ def _table(asked: Asked, scores: Scores, rows: Sequence[int], reveal: Sequence[i
 
 
 def _check(*asked: Asked) -> None:
-    for name, one in zip(("moments to learn from", "validation", "test"), asked, strict=True):
+    for purpose, one in zip(("learn from", "choose by", "test by"), asked, strict=True):
         if len(one) < 2:
-            raise ValueError(f"dataset: {len(one)} moments in the {name}; at least 2 must be left")
+            raise ValueError(f"the log is too short: it leaves {len(one)} moments to {purpose}, and 2 are needed")

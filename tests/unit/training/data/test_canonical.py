@@ -96,8 +96,9 @@ def test_what_needs_time_is_refused_by_name_without_it(tmp_path: Path, shop: Dat
 
 
 def test_a_directory_that_is_no_dataset_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"dataset\.json"):
-        open_dataset(tmp_path)
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DatasetError, match=r"no dataset, neither dataset\.json nor a table; .*data load"):
+            open_dataset(place)
     (tmp_path / "dataset.json").write_text('{"format": 2}')
     with pytest.raises(DatasetError, match="format must be 1"):
         open_dataset(tmp_path)
@@ -110,3 +111,10 @@ def test_a_directory_that_is_no_dataset_is_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no items table"):
         open_dataset(tmp_path).items()
     assert isinstance(open_dataset(tmp_path).events(), pl.DataFrame)
+
+
+def test_tables_alone_are_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\nA,a lamp\n")
+    dataset = open_dataset(tmp_path)
+    assert dataset.info.name == tmp_path.name
+    assert dataset.items()["title"].to_list() == ["a lamp"]
