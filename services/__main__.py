@@ -1,12 +1,16 @@
 """`python -m services`: the local stack. Starts a Redis and every process, waits for health, restarts what dies, and
 drains everything on Ctrl-C or SIGTERM."""
 
+import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +19,7 @@ import grpc
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from services.domain.bundle import Bundle, BundleError, read_bundle
@@ -24,6 +29,7 @@ _WELL_AFTER_SECONDS = 30.0
 _HEALTHY_WITHIN_SECONDS = 120.0
 _DRAINED_WITHIN_SECONDS = 30.0
 _REDIS_MAX_MEMORY = "512mb"
+_METRICS_ABOVE = 1000
 
 console = Console(stderr=True)
 
@@ -123,7 +129,7 @@ class Stack:
                 | environment
                 | {
                     f"SOUK_{name.upper()}_PORT": str(ports[name]),
-                    f"SOUK_{name.upper()}_METRICS_PORT": str(ports[name] + 1000),
+                    f"SOUK_{name.upper()}_METRICS_PORT": str(ports[name] + _METRICS_ABOVE),
                 },
                 logs / f"{name}.log",
             )
@@ -133,8 +139,12 @@ class Stack:
     def start(self) -> None:
         """Starts everything and waits until all are healthy, or until `stopping` is set.
 
-        Raises TimeoutError or RuntimeError naming the log.
+        Raises TimeoutError or RuntimeError naming the log or the port.
         """
+        # Whoever listens there would pass for a healthy process of this stack, and serve another shop.
+        for process in self.processes:
+            _refuse_taken(process.port)
+            _refuse_taken(process.port + _METRICS_ABOVE)
         for process in self.processes:
             process.start()
         self._write_state()
@@ -177,12 +187,12 @@ class Stack:
 
     def table(self, redis_url: str) -> Table:
         """What runs where."""
-        table = Table("process", "address", "pid", "metrics", "log", box=None)
+        table = Table("process", "address", "pid", "metrics", box=None)
         for process in self.processes:
             assert process.child is not None
-            metrics = f"http://127.0.0.1:{process.port + 1000}"
-            table.add_row(process.name, process.address, str(process.child.pid), metrics, str(process.log))
-        table.add_row("redis", redis_url.rsplit("@", 1)[-1].removeprefix("redis://"), "", "", "")
+            metrics = f"http://127.0.0.1:{process.port + _METRICS_ABOVE}"
+            table.add_row(process.name, process.address, str(process.child.pid), metrics)
+        table.add_row("redis", redis_url.rsplit("@", 1)[-1].removeprefix("redis://"), "", "")
         return table
 
     def _write_state(self) -> None:
@@ -198,8 +208,35 @@ class Stack:
         draft.replace(self._home / "stack.json")
 
 
+def _refuse_taken(port: int) -> None:
+    """Raises RuntimeError where something listens on a port of loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RuntimeError(
+                f"127.0.0.1:{port} cannot be listened on ({error.strerror}): another stack may run there, or "
+                "processes of one that was killed; end them, or name another --port"
+            ) from None
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Holds a directory for this stack. Raises RuntimeError where another holds it."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "stack.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"{home}: another stack runs there; end it, or name another --home") from None
+        yield
+
+
 def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+    """The last lines of a log for people: what a process said in plain words, where it did."""
+    lines = log.read_text(errors="replace").splitlines()[-5:]
+    return "\n".join([line for line in lines if not line.startswith("{")] or lines)
 
 
 def main(
@@ -208,12 +245,19 @@ def main(
     port: Annotated[int, typer.Option(help="Port of the gateway; the others follow.", min=1024, max=60000)] = 7100,
 ) -> None:
     """Runs the whole of Souk on this machine, on loopback."""
-    bundle = bundle or home / "bundle"
+    try:
+        with _alone(home):
+            _run(home, bundle or home / "bundle", port)
+    except (OSError, RuntimeError, TimeoutError) as error:
+        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def _run(home: Path, bundle: Path, port: int) -> None:
     try:
         sealed = read_bundle(bundle)
     except BundleError as error:
-        console.print(f"[red]{error}[/red]\nBuild one with: make bundle")
-        raise typer.Exit(1) from None
+        raise RuntimeError(f"{error}\nmake bundle makes .souk/bundle; --bundle names another") from None
 
     own_redis = None
     redis_url = os.environ.get("SOUK_REDIS_URL")
@@ -237,14 +281,13 @@ def main(
         stack.start()
         console.print(stack.table(redis_url))
         console.print(
-            f"generation {sealed.generation[:12]} · souk search --shop 127.0.0.1:{port} 'red mug' · Ctrl-C ends"
+            f"generation {sealed.generation[:12]} · logs in {escape(str(home / 'logs'))}\n"
+            f"souk search --shop 127.0.0.1:{port} 'red mug' · Ctrl-C ends",
+            soft_wrap=True,
         )
         while not stack.stopping:
             stack.keep_alive()
             time.sleep(0.1)
-    except (RuntimeError, TimeoutError) as error:
-        console.print(f"[red]{error}[/red]")
-        raise typer.Exit(1) from None
     finally:
         console.print("draining")
         stack.stop()

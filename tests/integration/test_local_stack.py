@@ -166,6 +166,40 @@ def test_mistakes_are_told_and_change_the_exit_code(stack: Stack, arguments: tup
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("same", ["port", "home"])
+def test_a_second_stack_in_the_place_of_the_first_is_refused(
+    stack: Stack, bundle: Path, tmp_path: Path, same: str
+) -> None:
+    home = stack.home if same == "home" else tmp_path
+    port = stack.port if same == "port" else free_port()
+    done = subprocess.run(
+        [sys.executable, "-m", "services", "--home", home, "--bundle", bundle, "--port", str(port)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert ("cannot be listened on" if same == "port" else f"{home}: another stack") in done.stderr
+    assert f"--{same}" in done.stderr
+    assert (stack.home / "stack.json").is_file()
+
+
+def test_a_process_that_cannot_start_says_why_in_plain_words(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "catalogue").write_text("a file where a directory belongs")
+    done = subprocess.run(
+        [sys.executable, "-m", "services", "--home", tmp_path, "--bundle", bundle, "--port", str(free_port())],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "retriever ended at its start" in done.stderr
+    assert "SOUK_RETRIEVER_DATA must name a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_dies_is_started_again_and_the_catalogue_is_there(stack: Stack) -> None:
     def pids() -> dict[str, int]:
         return {name: one["pid"] for name, one in json.loads((stack.home / "stack.json").read_text()).items()}
