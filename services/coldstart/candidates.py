@@ -138,7 +138,7 @@ class _Choice:
         if not hot and topics is not None and self._context.topics:
             vector = profile.topic_vector(self._context.topics, len(topics.labels))
             self._vector("topic", types_pb2.SPACE_TOPIC, topics.version, vector, 0.5)
-        self._list(TOGETHER, self._crowd.met.near(self._latest_liked(), _LISTED), 1.0)
+        self._list(TOGETHER, self._met(self._latest_liked()), 1.0)
         if self._crowd.repeats:
             self._list("again", self._again(), 1.0)
         self._popular(0.3, 0.0 if hot else 0.5)
@@ -154,7 +154,7 @@ class _Choice:
 
     def _cart(self) -> None:
         items = list(dict.fromkeys([*self._request.item_ids, *self._context.cart_item_ids]))[:MAX_ITEM_IDS]
-        self._list(TOGETHER, self._near(items) or self._crowd.met.near(self._latest_liked(), _LISTED), 1.0)
+        self._list(TOGETHER, self._near(items) or self._met(self._latest_liked()), 1.0)
         self._like(items, 0.2)
         self._popular(0.2, 0.2)
 
@@ -216,9 +216,9 @@ class _Choice:
     # Lists of (item, score), best first.
 
     def _list(self, name: str, scored: Scored, weight: float) -> None:
-        if scored:
-            leg = self._answer.lists.add(name=name, weight=weight)
-            leg.items.extend(types_pb2.ScoredId(item_id=item, score=score) for item, score in scored[:_LISTED])
+        sold = self._crowd.shelf.may_be_sold
+        if items := [types_pb2.ScoredId(item_id=item, score=score) for item, score in scored if sold(item)]:
+            self._answer.lists.add(name=name, weight=weight, items=items[:_LISTED])
 
     def _latest_liked(self) -> dict[str, float]:
         """The shopper's latest distinct items that an event spoke for, the newer weighing more."""
@@ -230,9 +230,12 @@ class _Choice:
         if not items:
             return []
         weights = dict.fromkeys(items, 1.0)
-        bought = self._crowd.bought.near(weights, _LISTED)
-        met = self._crowd.met.near(weights, _LISTED)
-        return _sum((bought, 1.0), (met, 0.5))
+        bought = self._crowd.bought.near(weights, _LISTED, self._crowd.shelf.may_be_sold)
+        return _sum((bought, 1.0), (self._met(weights), 0.5))
+
+    def _met(self, weights: Mapping[str, float]) -> Scored:
+        """Met by the shoppers who met the items."""
+        return self._crowd.met.near(weights, _LISTED, self._crowd.shelf.may_be_sold)
 
     def _again(self) -> Scored:
         """What the shopper bought before, by how often and how lately; not what is in the cart."""

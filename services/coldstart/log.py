@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +91,7 @@ _SCRUB_REST = 9
 _NO_TEXT = "\x00"
 _IDS_AT_ONCE = 500
 _VECTOR = np.dtype("<f2")
+_FACTS = "revision, title, brand, category, price, created_at, sellable, popularity"
 
 Told = Callable[["Batch"], None]
 
@@ -334,6 +335,23 @@ class Batch:
             )
         self.items[item_id] = facts
 
+    def remove_item(self, item_id: str, revision: int, now: float) -> bool:
+        """Remembers that an item can no longer be sold, unless a later revision is known.
+
+        One that nobody told of is remembered too: what was told of it before may come late.
+        """
+        row = self.db.execute(f"SELECT {_FACTS} FROM items WHERE id = ?", (item_id,)).fetchone()
+        held = Facts(revision, "", "", "", None, now, False, 0.0) if row is None else _facts(row)
+        if held.revision > revision:
+            return False
+        gone = replace(held, revision=revision, sellable=False)
+        if row is None:
+            self.put_item(item_id, gone, "", None)
+        else:
+            self.db.execute("UPDATE items SET revision = ?, sellable = 0 WHERE id = ?", (str(revision), item_id))
+            self.items[item_id] = gone
+        return True
+
     def drop_vectors(self, space: str, limit: int) -> int:
         """Removes up to `limit` vectors of a space version; returns how many there were."""
         return self.db.execute(
@@ -509,6 +527,13 @@ class Log(Journal[Batch]):
 
         return self.submit(len(told), put)
 
+    def remove_items(self, removed: Sequence[tuple[str, int]]) -> Future[int]:
+        """Remembers of items, each with the revision of its removal, that they can no longer be sold; how many."""
+        now = self._clock()
+        return self.submit(
+            len(removed), lambda batch: sum(batch.remove_item(item, revision, now) for item, revision in removed)
+        )
+
     def drop_vectors(self, space: str, limit: int) -> Future[int]:
         """Removes up to `limit` vectors of a space version that no generation speaks any more."""
         return self.submit(0, lambda batch: batch.drop_vectors(space, limit))
@@ -633,13 +658,8 @@ class Log(Journal[Batch]):
 
     def items(self) -> Iterator[tuple[str, Facts, int, int]]:
         """Every item remembered, with how often it was shown and clicked. Not beside a writer: for the start."""
-        rows = self._writer.execute(
-            "SELECT id, revision, title, brand, category, price, created_at, sellable, popularity, shown, clicked "
-            "FROM items"
-        )
-        for item_id, revision, title, brand, category, price, created_at, sellable, popularity, shown, clicked in rows:
-            facts = Facts(int(revision), title, brand, category, price, created_at, bool(sellable), popularity)
-            yield item_id, facts, shown, clicked
+        for *facts, item_id, shown, clicked in self._writer.execute(f"SELECT {_FACTS}, id, shown, clicked FROM items"):
+            yield item_id, _facts(facts), shown, clicked
 
     def counted(self, kinds: Sequence[int]) -> dict[str, dict[int, int]]:
         """How many events of these types each item has, by item and type; without what has none."""
@@ -721,6 +741,12 @@ def merged_attributes(
 def segments_of(attributes: Sequence[types_pb2.Attribute]) -> tuple[str, ...]:
     """The segments a shopper of these attributes is in ("country=GB")."""
     return tuple(f"{each.name}={each.values[0]}" for each in attributes if each.name in SEGMENT_ATTRIBUTES)
+
+
+def _facts(row: Sequence[Any]) -> Facts:
+    """From the columns _FACTS."""
+    revision, title, brand, category, price, created_at, sellable, popularity = row
+    return Facts(int(revision), title, brand, category, price, created_at, bool(sellable), popularity)
 
 
 def _prepare(event: types_pb2.Event, now_ns: int) -> _Prepared:

@@ -88,6 +88,18 @@ class ColdstartServicer(coldstart_pb2_grpc.ColdstartServicer):
             await engine.write(lambda: engine.log.put_items(told, knowledge.content_version))
             return await engine.read(partial(self._profiles, checked, knowledge))
 
+    async def RemoveItems(
+        self, request: coldstart_pb2.RemoveItemsRequest, context: _Context
+    ) -> coldstart_pb2.RemoveItemsResponse:
+        """Takes items out of all that is offered; answered after the commit."""
+        check_count(request.items, "items", 1, _PROFILED_AT_ONCE)
+        for i, item in enumerate(request.items):
+            check_id(item.item_id, f"items[{i}].item_id")
+        removed = [(item.item_id, item.revision) for item in request.items]
+        return coldstart_pb2.RemoveItemsResponse(
+            removed=await self._engine.write(lambda: self._engine.log.remove_items(removed))
+        )
+
     async def GetItemStage(
         self, request: coldstart_pb2.GetItemStageRequest, context: _Context
     ) -> coldstart_pb2.GetItemStageResponse:

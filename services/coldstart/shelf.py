@@ -71,6 +71,11 @@ class Shelf:
         """What is remembered of an item."""
         return self._facts.get(item)
 
+    def may_be_sold(self, item: str) -> bool:
+        """Whether an item can be sold, as far as is known: nobody may have told of it yet."""
+        facts = self._facts.get(item)
+        return facts is None or facts.sellable
+
     def put(self, item: str, facts: Facts, shown: int = 0, clicked: int = 0) -> None:
         """Remembers an item; trials are added to those known."""
         with self._changing:

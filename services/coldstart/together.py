@@ -9,7 +9,8 @@ import heapq
 import math
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
 from services.coldstart.log import Happening
 from services.coldstart.popularity import best_first
@@ -58,8 +59,10 @@ class Together:
             for shopper in shoppers:
                 self._windows.pop(shopper, None)
 
-    def near(self, weights: Mapping[str, float], n: int) -> list[tuple[str, float]]:
-        """The n items met most with those given: weighted mean of the pairs' scores, 0 to 1, best first.
+    def near(
+        self, weights: Mapping[str, float], n: int, wanted: Callable[[str], bool] = lambda _item: True
+    ) -> list[tuple[str, float]]:
+        """The n wanted items met most with those given: weighted mean of the pairs' scores, 0 to 1, best first.
 
         The given items are not among them.
         """
@@ -77,7 +80,7 @@ class Together:
                     scores[other] = scores.get(other, 0.0) + (share * score if score < 1 else share)
         for item in weights:
             scores.pop(item, None)
-        return best_first(scores)[:n]
+        return list(islice((each for each in best_first(scores) if wanted(each[0])), n))
 
     def _add(self, event: Happening) -> None:
         item, span = event.item, self._span_ms

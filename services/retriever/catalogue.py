@@ -194,13 +194,13 @@ class Catalogue(Journal[Transaction]):
     ) -> tuple[list[str], int | None]:
         """Up to `limit` ids of items that lack a row of the version, and where to go on (None: the end).
 
-        `given`: only of those that do not lack one of this version.
+        `given`: only of those that do not lack one of this version, and of those that were removed.
         """
-        there = "" if given is None else f"AND {_has_row('given')} "
+        there = "i.item IS NOT NULL" if given is None else f"(i.item IS NULL OR {_has_row('given')})"
         with self.reading() as db:
             rows = db.execute(
-                "SELECT i.key, i.id FROM items i WHERE i.key > :after AND i.item IS NOT NULL "
-                f"AND NOT {_has_row('version')} {there}ORDER BY i.key LIMIT :limit",
+                f"SELECT i.key, i.id FROM items i WHERE i.key > :after AND {there} "
+                f"AND NOT {_has_row('version')} ORDER BY i.key LIMIT :limit",
                 {"after": after_key, "version": version, "given": given, "limit": limit},
             ).fetchall()
         return [item_id for _, item_id in rows], rows[-1][0] if len(rows) == limit else None
@@ -218,6 +218,17 @@ class Catalogue(Journal[Transaction]):
                 {"told": told, "content": content, **names},
             ).fetchall()
         return [(types_pb2.Item.FromString(item), read_vector(vector)) for item, vector in rows]
+
+    def untold_removals(self, told: str, ids: Sequence[str]) -> list[tuple[str, int]]:
+        """Of the items named those that were removed and are not marked by `told`, with the revision of the removal."""
+        names = {f"id{i}": item_id for i, item_id in enumerate(ids)}
+        with self.reading() as db:
+            rows = db.execute(
+                "SELECT i.id, i.revision FROM items i WHERE i.item IS NULL "
+                f"AND i.id IN ({','.join(f':{name}' for name in names)}) AND NOT {_has_row('told')}",
+                {"told": told, **names},
+            ).fetchall()
+        return [(item_id, from_column(revision)) for item_id, revision in rows]
 
     def counts(self, version: str) -> tuple[int, int]:
         """Items held, and vectors (or their absence for good) of a space version."""

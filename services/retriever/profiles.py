@@ -1,4 +1,4 @@
-"""Tells coldstart of every item, in the background, and keeps the behaviour vectors that it answers with."""
+"""Tells coldstart of every item and removal, in the background, and keeps the behaviour vectors it answers with."""
 
 import asyncio
 from collections.abc import Sequence
@@ -55,17 +55,15 @@ class ProfileWorker(Worker[ProfileKey]):
         await self._channel.close()
 
     def find(self, key: ProfileKey, start: int, limit: int) -> tuple[list[str], int | None]:
-        """Blocking: items not told of whose content vector is there."""
+        """Blocking: items not told of whose content vector is there, and removals not told of."""
         return self.catalogue.pending(key.version, start, limit, given=key.content.version)
 
     def note(self, changes: Sequence[AppliedChange]) -> None:
         """A content vector made or carried over is that of a revision which coldstart does not know."""
         for backlog in self._backlogs.values():
             for change in changes:
-                if change.space_version == backlog.key.content.version:
+                if change.removed or change.space_version == backlog.key.content.version:
                     backlog.remember([change.item_id])
-                elif change.removed:
-                    backlog.forget(change.item_id)
 
     async def _limit(self) -> int:
         return BATCH
@@ -77,6 +75,11 @@ class ProfileWorker(Worker[ProfileKey]):
         )
         if untold:
             await self._profile(backlog, untold)
+        removed = await asyncio.get_running_loop().run_in_executor(
+            self.threads, self.catalogue.untold_removals, key.version, ids
+        )
+        if removed:
+            await self._remove(key, removed)
 
     async def _profile(
         self, backlog: Backlog[ProfileKey], untold: Sequence[tuple[types_pb2.Item, Float32 | None]]
@@ -102,6 +105,17 @@ class ProfileWorker(Worker[ProfileKey]):
             self.catalogue.submit(len(made), lambda transaction: transaction.put_profiles(key, made))
         )
         ITEMS_PROFILED.inc(kept)
+
+    async def _remove(self, key: ProfileKey, removed: Sequence[tuple[str, int]]) -> None:
+        """Tells of removals, then remembers that it did."""
+        items = [coldstart_pb2.RemovedItem(item_id=item_id, revision=revision) for item_id, revision in removed]
+        async with self._calls:
+            await self._coldstart.RemoveItems(
+                coldstart_pb2.RemoveItemsRequest(items=items), timeout=_CALL_SECONDS, metadata=outgoing()
+            )
+        await asyncio.wrap_future(
+            self.catalogue.submit(len(removed), lambda transaction: transaction.put_removals(key, removed))
+        )
 
     async def _look(self) -> None:
         """Tells of everything again when coldstart has begun a new log, as one does that lost its disk."""

@@ -3,8 +3,8 @@
 Every row of `vectors` was made from the revision its item has now: a write that changes the item's text removes it, a
 write that leaves the text alone carries it over. So an item lacks a vector exactly where there is no row.
 
-Rows without a vector of a version that is no space's mark the items that coldstart was told of. These never follow an
-item to a new revision, since coldstart must know its price and stock; no one else is told of them.
+Rows without a vector of a version that is no space's mark the items and removals that coldstart was told of. These
+never follow an item to a new revision, since coldstart must know its price and stock; no one else is told of them.
 """
 
 import sqlite3
@@ -168,6 +168,13 @@ class Transaction:
             kept += 1
         return kept
 
+    def put_removals(self, key: ProfileKey, removed: Sequence[tuple[str, int]]) -> None:
+        """Marks removals as told, each an id and its revision, where they are still the last that happened."""
+        for item_id, revision in removed:
+            held = self._held(item_id)
+            if held is not None and held.item is None and held.revision == revision:
+                self._put_row(held.key, types_pb2.SPACE_UNSPECIFIED, key.version, 0, None)
+
     def replicate(self, changes: Sequence[retriever_pb2.Change]) -> None:
         """Applies a primary's changes under the primary's sequence numbers; older than what is held: passed over."""
         for change in changes:
@@ -263,6 +270,8 @@ class Transaction:
         self.changes.append(AppliedChange(sequence=sequence, item_id=item.id, revision=item.revision, item=item))
         if held is not None and held.item is not None:
             self._carry_over(held, item, carry_at)
+        elif held is not None:  # Back again: that coldstart was told of the removal counts no more.
+            self._db.execute("DELETE FROM vectors WHERE item = ?", (held.key,))
 
     def _write_removal(self, item_id: str, revision: int, sequence: int, held: _Held | None) -> None:
         self._write_row(item_id, revision, sequence, None)

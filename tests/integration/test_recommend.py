@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from souk import filters
+from souk.coldstart.v1 import coldstart_pb2, coldstart_pb2_grpc
 from souk.retriever.v1 import admin_pb2
 from souk.shop.v1 import shop_pb2, shop_pb2_grpc
 from souk.types.v1 import types_pb2
@@ -264,6 +265,36 @@ def test_a_new_item_is_found_and_recommended_a_moment_later(shop: Shop) -> None:
         ),
         seconds=60,
     )
+
+
+def test_what_is_removed_is_new_and_popular_no_more(shop: Shop) -> None:
+    items = [
+        types_pb2.Item(
+            id=f"short-{n}", title=f"a short-lived kite {n}", category_path=["Toys"], price=9, currency="EUR"
+        )
+        for n in range(3)
+    ]
+    for item in items:
+        item.created_at.FromSeconds(int(time.time()))
+    shop.client.upsert_items(items)
+    with grpc.insecure_channel(shop.processes["coldstart"].address) as channel:
+        coldstart = coldstart_pb2_grpc.ColdstartStub(channel)
+
+        def are_new() -> list[bool]:
+            asked = [coldstart_pb2.GetItemStageRequest(item_id=item.id) for item in items]
+            return [coldstart.GetItemStage(each, timeout=5).is_new for each in asked]
+
+        until(lambda: all(are_new()), seconds=60)
+        shop.client.delete_items([admin_pb2.ItemRef(item_id=item.id) for item in items[:2]])
+        until(lambda: are_new() == [False, False, True], seconds=60)
+        # Events that come late do not bring it back.
+        record(shop, "late", ["short-0"] * 5)
+        context = coldstart_pb2.ShopperContext(stage=types_pb2.STAGE_COLD)
+        asked = coldstart_pb2.CandidatesRequest(context=context, scene=HOME)
+        time.sleep(1.5)  # Charts follow within a second.
+        listed = {one.item_id for leg in coldstart.Candidates(asked, timeout=5).lists for one in leg.items}
+        assert "short-2" in listed
+        assert not listed & {"short-0", "short-1"}
 
 
 def test_coldstart_dead_means_popularity_and_nothing_acknowledged_is_lost(shop: Shop) -> None:

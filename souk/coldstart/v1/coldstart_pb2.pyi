@@ -693,6 +693,78 @@ class ItemProfile(_message.Message):
 Global___ItemProfile: _TypeAlias = ItemProfile  # noqa: Y015
 
 @_typing.final
+class RemoveItemsRequest(_message.Message):
+    """Items that the shop no longer has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RemovedItem]:
+        """1 to 256."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___RemovedItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveItemsRequest: _TypeAlias = RemoveItemsRequest  # noqa: Y015
+
+@_typing.final
+class RemovedItem(_message.Message):
+    """An item that the shop no longer has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """1 to 128 bytes."""
+    revision: _builtins.int
+    """Revision of the removal: what is told of an earlier one counts no more."""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovedItem: _TypeAlias = RemovedItem  # noqa: Y015
+
+@_typing.final
+class RemoveItemsResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVED_FIELD_NUMBER: _builtins.int
+    removed: _builtins.int
+    """Items taken out; the others are known in a later revision."""
+    def __init__(
+        self,
+        *,
+        removed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveItemsResponse: _TypeAlias = RemoveItemsResponse  # noqa: Y015
+
+@_typing.final
 class GetItemStageRequest(_message.Message):
     """Which item."""
 

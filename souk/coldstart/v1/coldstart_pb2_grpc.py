@@ -55,6 +55,11 @@ class ColdstartStub:
                 request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsRequest.SerializeToString,
                 response_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsResponse.FromString,
                 _registered_method=True)
+        self.RemoveItems = channel.unary_unary(
+                '/souk.coldstart.v1.Coldstart/RemoveItems',
+                request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.RemoveItemsRequest.SerializeToString,
+                response_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.RemoveItemsResponse.FromString,
+                _registered_method=True)
         self.GetItemStage = channel.unary_unary(
                 '/souk.coldstart.v1.Coldstart/GetItemStage',
                 request_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.GetItemStageRequest.SerializeToString,
@@ -138,6 +143,16 @@ class ColdstartServicer:
         INVALID_ARGUMENT     there are no items, or more than 256: ask in parts.
         FAILED_PRECONDITION  the generation named is not loaded, or the vectors are of another space version.
         others as for GetShopperContext.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveItems(self, request, context):
+        """Takes items out of all that is offered: charts, new items, exploration, questions. What they are is still
+        remembered, for the shoppers who met them. Safe to repeat; a later revision told of brings an item back.
+        INVALID_ARGUMENT  there are no items, or more than 256, or an id is malformed: ask in parts, mend it.
+        others as for RecordEvents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,6 +249,11 @@ def add_ColdstartServicer_to_server(servicer, server):
                     servicer.ProfileItems,
                     request_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsRequest.FromString,
                     response_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsResponse.SerializeToString,
+            ),
+            'RemoveItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveItems,
+                    request_deserializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.RemoveItemsRequest.FromString,
+                    response_serializer=souk_dot_coldstart_dot_v1_dot_coldstart__pb2.RemoveItemsResponse.SerializeToString,
             ),
             'GetItemStage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetItemStage,
@@ -385,6 +405,33 @@ class Coldstart:
             '/souk.coldstart.v1.Coldstart/ProfileItems',
             souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsRequest.SerializeToString,
             souk_dot_coldstart_dot_v1_dot_coldstart__pb2.ProfileItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/souk.coldstart.v1.Coldstart/RemoveItems',
+            souk_dot_coldstart_dot_v1_dot_coldstart__pb2.RemoveItemsRequest.SerializeToString,
+            souk_dot_coldstart_dot_v1_dot_coldstart__pb2.RemoveItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,12 @@ class ColdstartStub:
       FAILED_PRECONDITION  the generation named is not loaded, or the vectors are of another space version.
       others as for GetShopperContext.
     """
+    RemoveItems: _grpc.UnaryUnaryMultiCallable[_coldstart_pb2.RemoveItemsRequest, _coldstart_pb2.RemoveItemsResponse]
+    """Takes items out of all that is offered: charts, new items, exploration, questions. What they are is still
+    remembered, for the shoppers who met them. Safe to repeat; a later revision told of brings an item back.
+      INVALID_ARGUMENT  there are no items, or more than 256, or an id is malformed: ask in parts, mend it.
+      others as for RecordEvents.
+    """
     GetItemStage: _grpc.UnaryUnaryMultiCallable[_coldstart_pb2.GetItemStageRequest, _coldstart_pb2.GetItemStageResponse]
     """How much is known of an item, and from what; COLD for one that was never told of.
     Statuses as for GetShopperContext.
@@ -127,6 +133,12 @@ class ColdstartAsyncStub(ColdstartStub):
       INVALID_ARGUMENT     there are no items, or more than 256: ask in parts.
       FAILED_PRECONDITION  the generation named is not loaded, or the vectors are of another space version.
       others as for GetShopperContext.
+    """
+    RemoveItems: _aio.UnaryUnaryMultiCallable[_coldstart_pb2.RemoveItemsRequest, _coldstart_pb2.RemoveItemsResponse]  # type: ignore[assignment]
+    """Takes items out of all that is offered: charts, new items, exploration, questions. What they are is still
+    remembered, for the shoppers who met them. Safe to repeat; a later revision told of brings an item back.
+      INVALID_ARGUMENT  there are no items, or more than 256, or an id is malformed: ask in parts, mend it.
+      others as for RecordEvents.
     """
     GetItemStage: _aio.UnaryUnaryMultiCallable[_coldstart_pb2.GetItemStageRequest, _coldstart_pb2.GetItemStageResponse]  # type: ignore[assignment]
     """How much is known of an item, and from what; COLD for one that was never told of.
@@ -217,6 +229,18 @@ class ColdstartServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT     there are no items, or more than 256: ask in parts.
           FAILED_PRECONDITION  the generation named is not loaded, or the vectors are of another space version.
           others as for GetShopperContext.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveItems(
+        self,
+        request: _coldstart_pb2.RemoveItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coldstart_pb2.RemoveItemsResponse, _abc.Awaitable[_coldstart_pb2.RemoveItemsResponse]]:
+        """Takes items out of all that is offered: charts, new items, exploration, questions. What they are is still
+        remembered, for the shoppers who met them. Safe to repeat; a later revision told of brings an item back.
+          INVALID_ARGUMENT  there are no items, or more than 256, or an id is malformed: ask in parts, mend it.
+          others as for RecordEvents.
         """
 
     @_abc_1.abstractmethod

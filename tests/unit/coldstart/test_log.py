@@ -382,3 +382,50 @@ def test_the_log_is_a_dict_by_event_id(steps: list[tuple[str, Any]]) -> None:
 
 def _time(order: list[str]) -> Any:
     return lambda each: (each[1][2], order.index(each[0]))
+
+
+def test_a_removed_item_is_offered_no_more_and_still_understood(tmp_path: Path) -> None:
+    with Shop(tmp_path / "data") as shop:
+        shop.put(item("new", "Tea", age_days=1), towards(2))
+        shop.put(item("old", "Tea"), towards(2))
+        shop.record(*(event(f"{one}-{n}", f"s{n}", one) for one in ("new", "old") for n in range(3)))
+        shop.refresh()
+        assert [one.item for one in shop.crowd.shelf.newcomers] == ["new"]
+        assert {one for one, _ in shop.crowd.popularity.charts.overall} == {"new", "old"}
+        assert shop.log.remove_items([("new", 2), ("old", 2)]).result(20) == 2
+        shop.record(event("late", "s", "old"))
+        check_removed(shop)
+    with Shop(tmp_path / "data") as shop:
+        check_removed(shop)
+        # What was told before the removal and comes late does not bring it back, a later revision does.
+        shop.put(item("old", "Tea", revision=1))
+        check_removed(shop)
+        shop.put(item("old", "Tea", revision=3))
+        shop.refresh()
+        assert [one for one, _ in shop.crowd.popularity.charts.overall] == ["old"]
+        assert shop.crowd.shelf.evidence("old").events_for == 4
+
+
+def check_removed(shop: Shop) -> None:
+    """Neither new nor in a chart; its category and vector still tell what its shoppers like."""
+    shop.refresh()
+    assert not shop.crowd.shelf.newcomers
+    assert not shop.crowd.popularity.charts.overall
+    assert not shop.crowd.popularity.charts.category("Tea")
+    facts = shop.crowd.shelf.get("new")
+    assert facts is not None
+    assert (facts.category, facts.revision, facts.sellable) == ("Tea", 2, False)
+    assert set(shop.log.vectors(["new", "old"], SPACE)) == {"new", "old"}
+
+
+def test_a_removal_told_before_the_item_keeps_it_away(shop: Shop) -> None:
+    shop.record(event("waits", item="late"))
+    assert shop.log.counts.waiting == 1
+    assert shop.log.remove_items([("late", 5)]).result(20) == 1
+    assert shop.log.counts.waiting == 0
+    shop.put(item("late", "Tea", revision=4))
+    assert not shop.crowd.shelf.may_be_sold("late")
+    shop.put(item("late", "Tea", revision=6))
+    assert shop.crowd.shelf.may_be_sold("late")
+    assert shop.log.remove_items([("late", 5), ("late", 5)]).result(20) == 0
+    assert shop.crowd.shelf.may_be_sold("late")

@@ -22,6 +22,14 @@ def happening(shopper: int, item: str, at: int = 0, kind: int = VIEW) -> Happeni
 EVENTS = st.lists(st.builds(happening, st.integers(0, 4), st.sampled_from("abcdefg")), max_size=60)
 
 
+def test_what_is_not_wanted_takes_no_place() -> None:
+    together = Together(TYPES, None)
+    for shopper in range(3):
+        together.add([happening(shopper, item) for item in "abc"])
+    assert [item for item, _ in together.near({"a": 1.0}, 1)] == ["b"]
+    assert [item for item, _ in together.near({"a": 1.0}, 1, lambda item: item != "b")] == ["c"]
+
+
 @settings(deadline=None)
 @given(EVENTS)
 def test_scores_are_the_cosine_of_the_items_shoppers(events: list[Happening]) -> None:

@@ -41,6 +41,7 @@ class Coldstart(coldstart_pb2_grpc.ColdstartServicer):
         self.space_version = BEHAVIOUR.version
         self.alter: Callable[[Float32], Float32] = lambda vector: vector
         self.told: list[_Request] = []
+        self.removed: list[tuple[str, int]] = []
         self.log_id = "log 1"
         self.cut_short = 0
         """Answers that lack an item."""
@@ -58,6 +59,15 @@ class Coldstart(coldstart_pb2_grpc.ColdstartServicer):
 
     async def GetInfo(self, request: coldstart_pb2.GetInfoRequest, context: _Context) -> coldstart_pb2.GetInfoResponse:
         return coldstart_pb2.GetInfoResponse(log_id=self.log_id)
+
+    async def RemoveItems(
+        self, request: coldstart_pb2.RemoveItemsRequest, context: _Context
+    ) -> coldstart_pb2.RemoveItemsResponse:
+        await self.hold.wait()
+        if self.failures:
+            await context.abort(self.failures.pop(0), "as told")
+        self.removed += [(item.item_id, item.revision) for item in request.items]
+        return coldstart_pb2.RemoveItemsResponse(removed=len(request.items))
 
     async def ProfileItems(
         self, request: coldstart_pb2.ProfileItemsRequest, context: _Context
@@ -129,6 +139,11 @@ class Running:
         """Writes an item; gives its revision."""
         item = types_pb2.Item(id=item_id, title=title or item_id, **fields)
         (result,) = await asyncio.wrap_future(self.catalogue.upsert([item]))
+        return result.revision
+
+    async def delete(self, item_id: str) -> int:
+        """Takes an item out; gives the revision of the removal."""
+        (result,) = await asyncio.wrap_future(self.catalogue.delete([admin_pb2.ItemRef(item_id=item_id)]))
         return result.revision
 
     async def embed(self, item_id: str, revision: int, *numbers: float) -> None:
@@ -216,6 +231,48 @@ async def test_a_coldstart_that_lost_its_log_is_told_of_everything_again(
     assert running.told_log() == "log 2"
     await asyncio.sleep(0.3)
     assert len(running.coldstart.told) == 10
+
+
+async def test_removals_are_told_once(running: Running) -> None:
+    await running.write("before")
+    gone = await running.delete("before")
+    await running.begin()
+    await running.write("later")
+    await running.profiled()
+    later = await running.delete("later")
+    await running.profiled()
+    assert sorted(running.coldstart.removed) == [("before", gone), ("later", later)]
+    await running.write("later")
+    await running.profiled()
+    assert [request.item.revision for request in running.coldstart.told if request.item.id == "later"] == [1, 3]
+    assert len(running.coldstart.removed) == 2
+
+
+async def test_removals_are_told_until_coldstart_hears_them(running: Running) -> None:
+    await running.begin()
+    await running.write("a")
+    await running.profiled()
+    running.coldstart.failures = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED]
+    gone = await running.delete("a")
+    await running.profiled()
+    assert running.coldstart.removed == [("a", gone)]
+    assert not running.coldstart.failures
+
+
+async def test_a_removal_that_is_overtaken_stays_to_be_told(running: Running) -> None:
+    """The item comes back while coldstart is told that it went: only the mark of the last removal counts."""
+    await running.begin()
+    await running.write("a")
+    await running.profiled()
+    running.coldstart.hold.clear()
+    first = await running.delete("a")
+    await asyncio.sleep(0.2)
+    await running.upsert("a")
+    second = await running.delete("a")
+    running.coldstart.hold.set()
+    await running.profiled()
+    await running.until(lambda: ("a", second) in running.coldstart.removed)
+    assert set(running.coldstart.removed) == {("a", first), ("a", second)}
 
 
 async def test_an_item_waits_for_its_content_vector_and_no_longer(running: Running) -> None:
