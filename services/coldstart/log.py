@@ -261,12 +261,17 @@ class Batch:
             if known is not None and not items:
                 answer.duplicates += 1
                 continue
-            if len(items) < len(impression.items):
+            whose = impression.shopper_id
+            # Written behind the answer it may come after the forgetting, and must not make the shopper anew.
+            nobody = not whose or self._is_forgotten(whose)
+            if len(items) < len(impression.items) or (whose and nobody):
                 part = types_pb2.Impression.FromString(content)
                 del part.items[:]
                 part.items.extend(items)
+                if nobody:
+                    part.ClearField("shopper_id")
                 content = part.SerializeToString()
-            key = self._shopper(impression.shopper_id)[0] if impression.shopper_id else None
+            key = None if nobody else self._shopper(whose)[0]
             self.db.execute(
                 "INSERT INTO impressions VALUES (?, ?, ?, ?)", (self._next(), impression.request_id, key, content)
             )
@@ -401,6 +406,14 @@ class Batch:
 
     def _found(self, query: str, *values: object) -> bool:
         return self.db.execute(query, values).fetchone() is not None
+
+    def _is_forgotten(self, shopper_id: str) -> bool:
+        """Whether nothing is held of a shopper of whom something was."""
+        return (
+            shopper_id not in self._met
+            and not self._found("SELECT 1 FROM shoppers WHERE id = ?", shopper_id)
+            and self._found("SELECT 1 FROM forgotten WHERE id = ?", shopper_id)
+        )
 
     def _shopper(self, shopper_id: str) -> tuple[int, str]:
         """Key and segment, made where the shopper is new.

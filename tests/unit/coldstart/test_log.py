@@ -429,3 +429,19 @@ def test_a_removal_told_before_the_item_keeps_it_away(shop: Shop) -> None:
     assert shop.crowd.shelf.may_be_sold("late")
     assert shop.log.remove_items([("late", 5), ("late", 5)]).result(20) == 0
     assert shop.crowd.shelf.may_be_sold("late")
+
+
+def test_an_impression_that_comes_after_the_forgetting_is_nobodys(shop: Shop) -> None:
+    shop.record(event("e", "gone"))
+    shop.log.forget("gone").result(20)
+    assert shop.log.impress([shown("late", 0, shopper="gone")]).result(20).accepted == 1
+    assert shop.log.shopper("gone") is None
+    (impression,) = [one.impression for one in stream(shop.log) if one.HasField("impression")]
+    assert (impression.request_id, impression.shopper_id, len(impression.items)) == ("late", "", 1)
+    assert shop.log.impress([shown("late", 0, shopper="gone")]).result(20).duplicates == 1
+    # Who comes back is known again, by an event.
+    shop.record(event("again", "gone"))
+    shop.log.impress([shown("then", 0, shopper="gone")]).result(20)
+    held = shop.log.shopper("gone")
+    assert held is not None
+    assert [one.request_id for one in shop.log.impressions_of(held.key, 0, 10)[0]] == ["then"]
