@@ -4,6 +4,7 @@ A slot is written once: a change of an item takes a new slot and ends the old on
 `ColumnsView` sees one state of the catalogue however much is written meanwhile. Slots never leave the retriever.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,8 +38,13 @@ _NUMERIC = {
 }
 
 
+def folded(text: str) -> str:
+    """What texts share that differ in case only, or in whether their marks are letters of their own (NFC, NFD)."""
+    return unicodedata.normalize("NFC", text.casefold())
+
+
 class Dictionary:
-    """Strings numbered in order of appearance; the empty string is 0. Also which numbers mean the same, case aside."""
+    """Strings numbered in order of appearance; the empty string is 0. And which numbers mean the same, see `folded`."""
 
     def __init__(self, values: Sequence[str] = ("",)) -> None:
         self.values: list[str] = []
@@ -53,7 +59,7 @@ class Dictionary:
         if code is None:
             code = self._codes[value] = len(self.values)
             self.values.append(value)
-            self._folded.setdefault(value.casefold(), []).append(code)
+            self._folded.setdefault(folded(value), []).append(code)
         return code
 
     def find(self, value: str) -> int | None:
@@ -61,8 +67,8 @@ class Dictionary:
         return self._codes.get(value)
 
     def find_folded(self, value: str) -> list[int]:
-        """Numbers of the strings that differ from this one in case only."""
-        return list(self._folded.get(value.casefold(), ()))
+        """Numbers of the strings that mean the same as this one, see `folded`."""
+        return list(self._folded.get(folded(value), ()))
 
 
 class Categories(Dictionary):
@@ -78,12 +84,16 @@ class Categories(Dictionary):
         if code == known and value:
             names = value.split(CATEGORY_SEPARATOR)
             for depth in range(1, len(names) + 1):
-                self._below.setdefault(CATEGORY_SEPARATOR.join(names[:depth]), []).append(code)
+                self._below.setdefault(_composed(names[:depth]), []).append(code)
         return code
 
     def below(self, names: Sequence[str]) -> list[int]:
         """Numbers of this path and of all paths below it."""
-        return list(self._below.get(CATEGORY_SEPARATOR.join(names), ()))
+        return list(self._below.get(_composed(names), ()))
+
+
+def _composed(names: Sequence[str]) -> str:
+    return unicodedata.normalize("NFC", CATEGORY_SEPARATOR.join(names))
 
 
 class AttributeValues(Dictionary):
@@ -247,12 +257,12 @@ class Columns:
         self.titles.append(item.title)
         self.previous.append(self.slot_of.get(item.id, NOBODY))
         for attribute in item.attributes:
-            attribute_name = attribute.name.casefold()
+            attribute_name = folded(attribute.name)
             column = self.attributes.get(attribute_name)
             if column is None:
                 column = self.attributes[attribute_name] = AttributeColumn()
             for text in attribute.values:
-                column.append(slot, column.values.code(text.casefold()))
+                column.append(slot, column.values.code(folded(text)))
         self._alive.append(True)
         self.items += 1
         self.slot_of[item.id] = slot

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from services.domain.checks import Invalid, check_count, check_text
-from services.retriever.columns import ColumnsView
+from services.retriever.columns import ColumnsView, folded
 from services.retriever.order import Mask
 from souk.retriever.v1 import retriever_pb2
 
@@ -165,7 +165,7 @@ def _priced(wanted: retriever_pb2.PriceRange, view: ColumnsView) -> Mask:
 def _attributed(wanted: retriever_pb2.AttributeFilter, view: ColumnsView) -> Mask:
     mask = np.zeros(view.size, dtype=np.bool_)
     condition = wanted.WhichOneof("condition")
-    column = view.table.attributes.get(wanted.name.casefold())
+    column = view.table.attributes.get(folded(wanted.name))
     if column is None:
         return ~mask if condition == "present" and not wanted.present else mask
     slots, codes = column.until(view.size)
@@ -173,7 +173,7 @@ def _attributed(wanted: retriever_pb2.AttributeFilter, view: ColumnsView) -> Mas
         mask[slots] = True
         return mask if wanted.present else ~mask
     if condition == "any_of":
-        found = [column.values.find(value.casefold()) for value in wanted.any_of.values]
+        found = [column.values.find(folded(value)) for value in wanted.any_of.values]
         table = np.zeros(len(column.values.values), dtype=np.bool_)
         table[[code for code in found if code is not None]] = True
     else:

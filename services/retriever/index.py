@@ -30,7 +30,7 @@ from souk.types.v1 import types_pb2
 MIN_ENDED = 10_000
 MAX_ENDED_SHARE = 0.3
 
-FORMAT = 3
+FORMAT = 4
 # Words are stored analysed: a snapshot made by another analysis, or with another segmenter, is of no use.
 _PROBE = 'Kopfhörer WH-1000XM4 13,3" 2 TB running shoes 红色男士运动鞋'
 

@@ -393,7 +393,7 @@ class Filter(_message.Message):
 
     @_builtins.property
     def brand(self) -> Global___StringList:
-        """The brand is one of these (case aside)."""
+        """The brand is one of these (case aside, and however letters with marks are written)."""
 
     @_builtins.property
     def category(self) -> Global___CategoryFilter:
@@ -636,12 +636,12 @@ class AttributeFilter(_message.Message):
     RANGE_FIELD_NUMBER: _builtins.int
     PRESENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Which attribute (case aside)."""
+    """Which attribute (case aside, and however letters with marks are written)."""
     present: _builtins.bool
     """True: the item has the attribute, whatever its value. False: it has not."""
     @_builtins.property
     def any_of(self) -> Global___StringList:
-        """One of these (case aside)."""
+        """One of these (case aside, and however letters with marks are written)."""
 
     @_builtins.property
     def range(self) -> Global___NumberRange:

@@ -1,4 +1,5 @@
-from typing import Any
+import unicodedata
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -279,3 +280,29 @@ def test_names_the_field_and_the_limit(node: Filter, message: str) -> None:
 def test_the_limits_themselves_are_allowed() -> None:
     check_filter(nested(10))
     check_filter(all_of(*[all_of(*[Filter(visible=True)] * 30)] * 3, *[Filter(visible=True)] * 2))
+
+
+@pytest.mark.parametrize(("told", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_with_marks_are_found_however_they_are_written(
+    told: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
+) -> None:
+    """macOS writes "ö" as two characters, most others as one."""
+
+    def written(form: Literal["NFC", "NFD"], *texts: str) -> list[str]:
+        return [unicodedata.normalize(form, text) for text in texts]
+
+    category, name, value, brand = written(told, "Möbel", "Größe", "für Söhne", "Zënith")
+    columns = Columns()
+    item = types_pb2.Item(id="i", title="t", brand=brand, category_path=["Haus", category, "Tisch"])
+    item.attributes.add(name=name, values=[value])
+    columns.add(item)
+    category, name, value, brand = written(asked, "Möbel", "Größe", "für söhne", "ZËNITH")
+    paths = [retriever_pb2.CategoryPath(names=["Haus", category])]
+    any_of = retriever_pb2.StringList(values=[value])
+    for node in (
+        Filter(brand=retriever_pb2.StringList(values=[brand])),
+        Filter(category=retriever_pb2.CategoryFilter(paths=paths)),
+        Filter(attribute=retriever_pb2.AttributeFilter(name=name, any_of=any_of)),
+        Filter(attribute=retriever_pb2.AttributeFilter(name=name, present=True)),
+    ):
+        assert passing(node, columns.view()).sum() == 1, node
