@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from services.runtime.settings import Settings
+from services.runtime.settings import Address, OptionalAddress, Settings
 
 
 class GatewaySettings(Settings):
@@ -15,11 +15,13 @@ class GatewaySettings(Settings):
 
     port: int = Field(7100, ge=1, le=65535, description="Port of the shop's API.")
     metrics_port: int = Field(8100, ge=0, le=65535, description="Port of the Prometheus page; 0 switches it off.")
-    embedder: str = Field("127.0.0.1:7101", description="host:port of the embedder.")
-    retriever: str = Field("127.0.0.1:7102", description="host:port of the retriever that takes writes.")
-    followers: tuple[str, ...] = Field((), description="host:port of followers, asked when the primary fails (JSON).")
-    coldstart: str | None = Field(None, description="host:port of coldstart; absent: nobody's events are known.")
-    ranker: str | None = Field(None, description="host:port of the ranker; absent: the order of the retrieval.")
+    embedder: Address = Field("127.0.0.1:7101", description="host:port of the embedder.")
+    retriever: Address = Field("127.0.0.1:7102", description="host:port of the retriever that takes writes.")
+    followers: tuple[Address, ...] = Field(
+        (), description="host:port of followers, asked when the primary fails (JSON)."
+    )
+    coldstart: OptionalAddress = Field(None, description="host:port of coldstart; absent: nobody's events are known.")
+    ranker: OptionalAddress = Field(None, description="host:port of the ranker; absent: the order of the retrieval.")
     page_key: SecretStr = Field(
         default_factory=lambda: SecretStr(secrets.token_hex(32)),
         repr=False,

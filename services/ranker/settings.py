@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from services.runtime.settings import Settings
+from services.runtime.settings import Address, Settings
 
 
 class RankerSettings(Settings):
@@ -15,7 +15,9 @@ class RankerSettings(Settings):
     port: int = Field(7103, ge=1, le=65535, description="Port of the gRPC server.")
     metrics_port: int = Field(8103, ge=0, le=65535, description="Port of the Prometheus page; 0 switches it off.")
     provider: str = Field("CPUExecutionProvider", description="Where the models run, as ONNX Runtime names it.")
-    retriever: str = Field("127.0.0.1:7102", description="host:port of the retriever that holds the items' vectors.")
+    retriever: Address = Field(
+        "127.0.0.1:7102", description="host:port of the retriever that holds the items' vectors."
+    )
     vector_seconds: float = Field(0.25, gt=0, le=10, description="Longest wait for vectors; then it goes on without.")
     vector_rows: int = Field(20_000, ge=1, description="Item vectors kept in memory; below the catalogue's size.")
     shopper_rows: int = Field(10_000, ge=1, description="Shoppers' vectors kept in memory.")

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from services.runtime.settings import Settings
+from services.runtime.settings import Address, OptionalAddress, Settings
 
 
 class RetrieverSettings(Settings):
@@ -21,9 +21,9 @@ class RetrieverSettings(Settings):
     restore: Path | None = Field(
         None, description="A snapshot, or a directory of them, to begin with where `data` holds no catalogue yet."
     )
-    primary: str | None = Field(None, description="host:port of the primary; set, this process is its follower.")
-    embedder: str = Field("127.0.0.1:7101", description="host:port of the embedder that makes the items' vectors.")
-    coldstart: str | None = Field(
+    primary: OptionalAddress = Field(None, description="host:port of the primary; set, this process is its follower.")
+    embedder: Address = Field("127.0.0.1:7101", description="host:port of the embedder that makes the items' vectors.")
+    coldstart: OptionalAddress = Field(
         None,
         description="host:port of the coldstart that is told of every item and makes the behaviour vectors; unset, "
         "there are none. A follower has them from its primary.",

@@ -5,15 +5,31 @@ A field `port` of the embedder is SOUK_EMBEDDER_PORT, else SOUK_PORT, else `port
 """
 
 import os
+import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
 
 from services.runtime.threads import cpu_limit
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    named = value.startswith(("unix:", "dns:", "ipv4:", "ipv6:"))  # As gRPC writes them.
+    plain = re.fullmatch(r"[^\s/]+", host) and re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= 65_535
+    if not named and not plain:
+        raise ValueError("must be host:port, the port from 1 to 65535")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""Where another process listens."""
+OptionalAddress = Annotated[Address | None, BeforeValidator(lambda value: value or None)]
+"""The same; empty: there is none."""
 
 
 class Settings(BaseSettings):

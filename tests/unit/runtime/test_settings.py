@@ -44,3 +44,32 @@ def test_a_file_with_a_table_for_every_process_is_read(tmp_path: Path, monkeypat
     monkeypatch.setenv("SOUK_CONFIG", str(file))
     settings = load(GatewaySettings)
     assert (settings.port, settings.log_level) == (7200, "debug")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["embedder", "embedder:", ":7101", "embedder:70000", "embedder:71o1", "http://embedder:7101", "a b:1", "a:0"],
+)
+@pytest.mark.parametrize("name", ["SOUK_GATEWAY_EMBEDDER", "SOUK_GATEWAY_RANKER", "SOUK_GATEWAY_FOLLOWERS"])
+def test_an_address_that_is_none_is_named(
+    name: str, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, f'["{address}"]' if name.endswith("FOLLOWERS") else address)
+    with pytest.raises(SystemExit, match="2"):
+        load(GatewaySettings)
+    told = capsys.readouterr().err
+    assert f"{name}: Value error, must be host:port, the port from 1 to 65535" in told
+    assert repr(address) in told
+
+
+@pytest.mark.parametrize(
+    "address", ["embedder:7101", "10.0.0.1:65535", "[::1]:7101", "unix:/run/embedder", "dns:///e:1"]
+)
+def test_addresses_as_grpc_reads_them(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOUK_GATEWAY_EMBEDDER", address)
+    assert load(GatewaySettings).embedder == address
+
+
+def test_an_empty_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOUK_GATEWAY_RANKER", "")
+    assert load(GatewaySettings).ranker is None
