@@ -56,6 +56,7 @@ bench: setup bundle $(LOAD)/bundle  ## speed against named baselines of the same
 	$(BIN)/python -m loadtest.cache_bench
 	$(BIN)/python -m loadtest.retriever_bench --items 100000
 	$(BIN)/python -m loadtest.growth_bench
+	$(BIN)/python -m loadtest.retriever_wire
 	$(BIN)/python -m loadtest.ranker_bench
 	$(BIN)/python -m loadtest.reranker_bench
 	$(BIN)/python -m loadtest.gateway_bench --dataset $(LOAD)/dataset --serve $(LOAD)/bundle --home $(LOAD)/stack --restart
