@@ -2,10 +2,15 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.coldstart import decisions as module
 from services.coldstart.decisions import FILE, Decisions, check_decision
@@ -83,9 +88,13 @@ def test_undoing_takes_back_what_is_in_force_and_nothing_else(held: Decisions) -
     undone = held.decide(decision(UNDO, undoes=1)).result(5)
     assert undone.item_id == "a"
     assert not held.in_force()
-    for number in (1, 2, 9):
+    # The same told once more, since its answer was lost.
+    assert held.decide(decision(UNDO, undoes=1)).result(5) == undone
+    for number, who in ((1, "bob"), (2, "ann"), (9, "ann")):
+        other = decision(UNDO, undoes=number)
+        other.who = who
         with pytest.raises(FailedPrecondition, match=f"decision {number} is not in force"):
-            held.decide(decision(UNDO, undoes=number)).result(5)
+            held.decide(other).result(5)
     assert told(held.audit("", 0, 10)) == [(UNDO, "a"), (SUPPRESS, "a")]
 
 
@@ -152,3 +161,58 @@ def test_what_is_malformed_is_refused_by_name(field: str, spoil: Callable[[revie
     with pytest.raises(Invalid) as caught:
         check_decision(one, int(NOW * 1e9))
     assert caught.value.field == f"decision.{field}"
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from([APPROVE, SUPPRESS, PIN, UNDO]), st.sampled_from("abc"), st.integers(0, 40)), max_size=40
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(OPERATIONS, st.booleans())
+def test_what_is_in_force_is_what_a_plain_list_says(
+    operations: list[tuple[review_pb2.Verdict.ValueType, str, int]], together: bool
+) -> None:
+    """Decided one by one or many in a commit, with ends, undone and replaced; and the same after a restart."""
+    clock, most = Clock(), 3
+    clock.now = NOW
+    expected: list[review_pb2.Decision] = []
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MOST", {APPROVE: most, SUPPRESS: most, PIN: most})
+        opened = Decisions(Path(folder), clock)
+        try:
+            waiting = []
+            for verdict, item, number in operations:
+                made = decision(verdict, "" if verdict == UNDO else item)
+                if verdict == UNDO:
+                    made.undoes = number + 1
+                elif number % 3 == 0:
+                    made.until.FromSeconds(int(clock.now) + number + 1)
+                if verdict == PIN:
+                    made.scene = HOME
+                waiting.append(opened.decide(made))
+                if not together:
+                    wait(waiting)
+                    clock.now += number % 4
+            for done in waiting:
+                with suppress(FailedPrecondition):
+                    done.result(5)
+            for one in reversed(opened.audit("", 0, 100)):
+                now = one.time.ToNanoseconds()
+                expected = [was for was in expected if not was.HasField("until") or was.until.ToNanoseconds() > now]
+                if one.verdict == UNDO:
+                    assert any(was.sequence == one.undoes for was in expected)
+                    expected = [was for was in expected if was.sequence != one.undoes]
+                    continue
+                expected = [was for was in expected if module._key(was) != module._key(one)] + [one]
+                assert sum(was.verdict == one.verdict for was in expected) <= most
+            end = int(clock.now * 1e9)
+            expected = [was for was in expected if not was.HasField("until") or was.until.ToNanoseconds() > end]
+            assert opened.in_force() == expected
+        finally:
+            opened.close()
+        opened = Decisions(Path(folder), clock)
+        try:
+            assert opened.in_force() == expected
+        finally:
+            opened.close()
