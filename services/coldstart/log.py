@@ -340,6 +340,14 @@ class Batch:
             )
         self.items[item_id] = facts
 
+    def follow(self, catalogue: str) -> None:
+        """Where another catalogue tells of items than before, the revisions known say nothing of its own."""
+        row = self.db.execute("SELECT value FROM meta WHERE name = 'catalogue'").fetchone()
+        if catalogue and (row is None or row[0] != catalogue):
+            if row is not None:
+                self.db.execute("UPDATE items SET revision = '0'")
+            self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('catalogue', ?)", (catalogue,))
+
     def remove_item(self, item_id: str, revision: int, now: float) -> bool:
         """Remembers that an item can no longer be sold, unless a later revision is known.
 
@@ -529,23 +537,29 @@ class Log(Journal[Batch]):
         """Remembers a checked item and its content vector, if it has one."""
         return self.put_items([(item, vector)], space)
 
-    def put_items(self, items: Sequence[tuple[types_pb2.Item, Float32 | None]], space: str) -> Future[None]:
-        """Remembers checked items and their content vectors, in one commit."""
+    def put_items(
+        self, items: Sequence[tuple[types_pb2.Item, Float32 | None]], space: str, catalogue: str = ""
+    ) -> Future[None]:
+        """Remembers checked items and their content vectors, in one commit; `catalogue`: whose, see Batch.follow."""
         now = self._clock()
         told = [(item.id, Facts.of(item, now), vector) for item, vector in items]
 
         def put(batch: Batch) -> None:
+            batch.follow(catalogue)
             for item_id, facts, vector in told:
                 batch.put_item(item_id, facts, space, vector)
 
         return self.submit(len(told), put)
 
-    def remove_items(self, removed: Sequence[tuple[str, int]]) -> Future[int]:
+    def remove_items(self, removed: Sequence[tuple[str, int]], catalogue: str = "") -> Future[int]:
         """Remembers of items, each with the revision of its removal, that they can no longer be sold; how many."""
         now = self._clock()
-        return self.submit(
-            len(removed), lambda batch: sum(batch.remove_item(item, revision, now) for item, revision in removed)
-        )
+
+        def remove(batch: Batch) -> int:
+            batch.follow(catalogue)
+            return sum(batch.remove_item(item, revision, now) for item, revision in removed)
+
+        return self.submit(len(removed), remove)
 
     def drop_vectors(self, space: str, limit: int) -> Future[int]:
         """Removes up to `limit` vectors of a space version that no generation speaks any more."""

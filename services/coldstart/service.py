@@ -14,7 +14,7 @@ from services.coldstart.log import Held, merged_attributes
 from services.coldstart.requests import check_shopper_attributes
 from services.coldstart.review import ReviewServicer
 from services.coldstart.settings import ColdstartSettings
-from services.domain.checks import Invalid, check_count, check_id, check_item, check_range, check_vector
+from services.domain.checks import Invalid, check_count, check_id, check_item, check_range, check_text, check_vector
 from services.domain.offers import ABOUT, is_campaign, values_of
 from services.runtime.errors import FailedPrecondition, NotFound, Unavailable
 from services.runtime.generations import GenerationsServicer
@@ -81,11 +81,12 @@ class ColdstartServicer(coldstart_pb2_grpc.ColdstartServicer):
     ) -> coldstart_pb2.ProfileItemsResponse:
         """The same of many items; what is wrong with one is said in its place."""
         check_count(request.items, "items", 1, _PROFILED_AT_ONCE)
+        check_text(request.catalogue, "catalogue", 128, allow_empty=True)
         engine = self._engine
         with engine.generations.use(request.generation) as knowledge:
             checked = await engine.read(partial(_checked, request, knowledge))
             told = [each for each in checked if not isinstance(each, Invalid)]
-            await engine.write(lambda: engine.log.put_items(told, knowledge.content_version))
+            await engine.write(lambda: engine.log.put_items(told, knowledge.content_version, request.catalogue))
             return await engine.read(partial(self._profiles, checked, knowledge))
 
     async def RemoveItems(
@@ -93,11 +94,12 @@ class ColdstartServicer(coldstart_pb2_grpc.ColdstartServicer):
     ) -> coldstart_pb2.RemoveItemsResponse:
         """Takes items out of all that is offered; answered after the commit."""
         check_count(request.items, "items", 1, _PROFILED_AT_ONCE)
+        check_text(request.catalogue, "catalogue", 128, allow_empty=True)
         for i, item in enumerate(request.items):
             check_id(item.item_id, f"items[{i}].item_id")
         removed = [(item.item_id, item.revision) for item in request.items]
         return coldstart_pb2.RemoveItemsResponse(
-            removed=await self._engine.write(lambda: self._engine.log.remove_items(removed))
+            removed=await self._engine.write(lambda: self._engine.log.remove_items(removed, request.catalogue))
         )
 
     async def GetItemStage(

@@ -111,7 +111,9 @@ class ProfileWorker(Worker[ProfileKey]):
         items = [coldstart_pb2.RemovedItem(item_id=item_id, revision=revision) for item_id, revision in removed]
         async with self._calls:
             await self._coldstart.RemoveItems(
-                coldstart_pb2.RemoveItemsRequest(items=items), timeout=_CALL_SECONDS, metadata=outgoing()
+                coldstart_pb2.RemoveItemsRequest(items=items, catalogue=self.catalogue.identity),
+                timeout=_CALL_SECONDS,
+                metadata=outgoing(),
             )
         await asyncio.wrap_future(
             self.catalogue.submit(len(removed), lambda transaction: transaction.put_removals(key, removed))
@@ -139,7 +141,9 @@ class ProfileWorker(Worker[ProfileKey]):
     ) -> list[MadeVector]:
         """One call; an item that coldstart refuses counts as told, without a vector."""
         key, generation = backlog.key, backlog.generations[0]
-        request = coldstart_pb2.ProfileItemsRequest(content_space_version=key.content.version, generation=generation)
+        request = coldstart_pb2.ProfileItemsRequest(
+            content_space_version=key.content.version, generation=generation, catalogue=self.catalogue.identity
+        )
         for item, content in untold:
             request.items.add(item=item, content=None if content is None else pack_vector(content))
         async with self._calls:

@@ -21,6 +21,7 @@ from services.runtime.errors import FailedPrecondition
 from services.runtime.journal import meta
 from services.runtime.telemetry import log
 from souk.retriever.v1 import admin_pb2
+from souk.types.v1 import types_pb2
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -150,6 +151,9 @@ def _make_own(file: Path, owner: Path) -> None:
             original = meta(copy, "identity")
             copy.execute("UPDATE meta SET value = ? WHERE name = 'identity'", (identity,))
             copy.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('copied_from', ?)", (original,))
+            # Coldstart may have been told of later revisions since: it is told of everything again.
+            unmark = "DELETE FROM vectors WHERE space IN (SELECT key FROM spaces WHERE space = ?)"
+            copy.execute(unmark, (types_pb2.SPACE_UNSPECIFIED,))
     finally:
         copy.close()
     if owner.read_text() == original:

@@ -567,10 +567,15 @@ class ProfileItemsRequest(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     CONTENT_SPACE_VERSION_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    CATALOGUE_FIELD_NUMBER: _builtins.int
     content_space_version: _builtins.str
     """Version of the content space that the vectors are of."""
     generation: _builtins.str
     """Which generation; empty: the one that serves."""
+    catalogue: _builtins.str
+    """Identity of the catalogue that tells; empty: not known. Where it is another than before (it was restored, or its copy
+    took over), what it tells counts whatever revisions were known.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToProfile]:
         """1 to 256."""
@@ -581,10 +586,11 @@ class ProfileItemsRequest(_message.Message):
         items: _abc.Iterable[Global___ToProfile] | None = ...,
         content_space_version: _builtins.str = ...,
         generation: _builtins.str = ...,
+        catalogue: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_space_version", b"content_space_version", "generation", b"generation", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "content_space_version", b"content_space_version", "generation", b"generation", "items", b"items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -699,6 +705,11 @@ class RemoveItemsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    CATALOGUE_FIELD_NUMBER: _builtins.int
+    catalogue: _builtins.str
+    """Identity of the catalogue that tells; empty: not known. Where it is another than before (it was restored, or its copy
+    took over), what it tells counts whatever revisions were known.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RemovedItem]:
         """1 to 256."""
@@ -707,10 +718,11 @@ class RemoveItemsRequest(_message.Message):
         self,
         *,
         items: _abc.Iterable[Global___RemovedItem] | None = ...,
+        catalogue: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "items", b"items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

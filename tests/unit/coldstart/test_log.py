@@ -445,3 +445,26 @@ def test_an_impression_that_comes_after_the_forgetting_is_nobodys(shop: Shop) ->
     held = shop.log.shopper("gone")
     assert held is not None
     assert [one.request_id for one in shop.log.impressions_of(held.key, 0, 10)[0]] == ["then"]
+
+
+def test_a_catalogue_restored_to_older_revisions_is_believed(tmp_path: Path) -> None:
+    with Shop(tmp_path / "data") as shop:
+        for revision, price in ((4, 1.0), (5, 2.0)):
+            told = item("a", "Tea", revision=revision, price=price, currency="EUR")
+            shop.log.put_items([(told, None)], SPACE, "first").result(20)
+        shop.log.remove_items([("b", 9)], "first").result(20)
+
+    def known(shop: Shop, item_id: str) -> tuple[int, bool]:
+        facts = shop.crowd.shelf.get(item_id)
+        assert facts is not None
+        return facts.revision, facts.sellable
+
+    with Shop(tmp_path / "data") as shop:
+        late = [(item("a", "Tea", revision=4), None), (item("b", "Tea", revision=8), None)]
+        shop.log.put_items(late, SPACE, "first").result(20)
+        assert [known(shop, each) for each in "ab"] == [(5, True), (9, False)]
+        shop.log.put_items(late, SPACE, "restored").result(20)
+        assert [known(shop, each) for each in "ab"] == [(4, True), (8, True)]
+        # From here on the order of its own revisions counts.
+        shop.log.put_items([(item("b", "Tea", revision=7), None)], SPACE, "restored").result(20)
+        assert known(shop, "b") == (8, True)

@@ -6,11 +6,13 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pytest
 
+from services.domain.text import TextTemplate
 from services.retriever import snapshots
 from services.retriever.catalogue import FILE, Catalogue, CatalogueError
-from services.retriever.writes import Transaction
+from services.retriever.writes import MadeVector, ProfileKey, SpaceKey, Transaction
 from services.runtime.errors import FailedPrecondition
 from souk.types.v1 import types_pb2
 
@@ -57,6 +59,23 @@ def test_what_is_restored_is_a_catalogue_of_its_own_that_knows_whose_copy_it_is(
         identities.add(restored.identity)
         restored.close()
     assert len(identities) == 3
+
+
+def test_coldstart_is_told_of_all_that_was_restored(catalogue: Catalogue, tmp_path: Path) -> None:
+    """It may have heard of later revisions, and of removals, that the restored catalogue never saw."""
+    content = SpaceKey(types_pb2.SPACE_CONTENT, "c1", 3, TextTemplate())
+    key = ProfileKey("told:1", content, None)
+    vectors = [MadeVector(item_id, 1, np.ones(3, np.float32)) for item_id in "ab"]
+    catalogue.set_spaces([content])
+    catalogue.submit(2, lambda t: t.put_vectors(content, vectors)).result(10)
+    catalogue.submit(2, lambda t: t.put_profiles(key, vectors)).result(10)
+    assert catalogue.pending("told:1", 0, 10, given="c1")[0] == []
+    snapshots.create(catalogue, save, tmp_path / "s", keep=3)
+    snapshots.restore(tmp_path / "s", tmp_path / "other")
+    other = Catalogue(tmp_path / "other")
+    assert other.pending("told:1", 0, 10, given="c1")[0] == ["a", "b"]
+    assert other.pending("c1", 0, 10)[0] == []
+    other.close()
 
 
 def test_a_write_ahead_log_whose_file_was_taken_away_is_not_written_into_what_is_restored(
