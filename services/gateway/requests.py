@@ -12,7 +12,8 @@ MAX_BRANDS = 50
 MAX_PAGE_SIZE = 100
 MAX_QUERY_BYTES = 512
 MAX_EXCLUDED = 1000
-MAX_TOKEN_CHARACTERS = 8192
+# A token knows what was shown: eight characters an item.
+MAX_TOKEN_CHARACTERS = 16_384
 # Of a caller's filter: the retriever's limits leave room for what the gateway adds.
 MAX_NODES = 64
 MAX_DEPTH = 8

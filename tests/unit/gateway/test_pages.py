@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from services.domain.checks import Invalid
 from services.gateway.pages import Kept, Pages, PageToken, fingerprint
+from services.gateway.requests import check_search
+from souk.shop.v1 import shop_pb2
 from tests.conftest import OwnRedis
 
 MARK = fingerprint(b"search", b"mug")
@@ -28,6 +30,13 @@ def test_a_token_remembers_all_pages_before_it(first: list[str], second: list[st
     assert two.offset == len(first) + len(second)
     assert all(two.has_shown(item) for item in first + second)
     assert not two.has_shown("never shown: " + "x" * 30)
+
+
+def test_the_longest_token_that_is_issued_is_accepted() -> None:
+    """A list of as many as there can be, shown to its last item, of a caller's longest request id."""
+    token = PageToken("r" * 128, MARK, 0, frozenset())
+    shown = [f"item {n}" for n in range(1_000)]
+    check_search(shop_pb2.SearchRequest(query="mug", page_token=pages().issue(token, shown)))
 
 
 @given(st.binary(max_size=200), st.integers(0, 10_000))

@@ -26,7 +26,7 @@ from souk.types.v1 import types_pb2
             shop_pb2.SearchRequest(query="x", exclude_item_ids=["a"] * 1001),
             "exclude_item_ids: holds 1001; it must hold 0 to 1000",
         ),
-        (shop_pb2.SearchRequest(query="x", page_token="t" * 8193), "page_token: 8193 bytes; the limit is 8192"),
+        (shop_pb2.SearchRequest(query="x", page_token="t" * 16385), "page_token: 16385 bytes; the limit is 16384"),
     ],
 )
 def test_a_search_beyond_a_limit_is_refused_by_name(request_: shop_pb2.SearchRequest, message: str) -> None:
