@@ -19,6 +19,8 @@ DRAWS = 1_000
 """Of the bootstrap."""
 LEAST_COVERED = 0.95
 """Share of what a policy would show to which the log must have given a chance."""
+MOST_COVERED = 1.05
+"""Above it the propensities cannot be those of the places: true ones leave the mean weight at 1 or below."""
 LEAST_PLACES = 100.0
 """Places of the policy's own that the log must be worth."""
 
@@ -77,12 +79,13 @@ class Support:
     """How much of what a policy would do is in a log.
 
     `covered`: the mean weight, which is 1 where the log gave everything the policy would show a chance, and else about
-    the share of it that had one, up to `covered_high` by the interval; `places`: the effective sample size
-    (sum w)^2 / sum w^2 (Kish 1965); `clipped`: what clipping the weights may take off an estimate at most, if every
+    the share of it that had one, from `covered_low` to `covered_high` by the interval; `places`: the effective sample
+    size (sum w)^2 / sum w^2 (Kish 1965); `clipped`: what clipping the weights may take off an estimate at most, if every
     clipped row earns as much as the best.
     """
 
     covered: float
+    covered_low: float
     covered_high: float
     places: float
     clipped: float
@@ -92,6 +95,11 @@ class Support:
         """Why nothing can be said of the policy; empty where something can."""
         if self.covered_high < LEAST_COVERED:
             return f"the log gave a chance to {self.covered:.0%} of what it would show; {LEAST_COVERED:.0%} is needed"
+        if self.covered_low > MOST_COVERED:
+            return (
+                f"the propensities are too small: the weights are {self.covered:.2f} in the mean, where true ones give "
+                "1 at most. One of an item drawn from more than was shown is none of these orders"
+            )
         if self.places < LEAST_PLACES:
             return f"the log is worth {self.places:.0f} places of its own; {LEAST_PLACES:.0f} are needed"
         return ""
@@ -103,7 +111,9 @@ def support(logged: Logged, weights: Floats, seed: int = 0) -> Support:
     covered = _bootstrap(_by_shopper(logged, stats), lambda sums: sums[..., 0] / sums[..., 1], seed)
     over = np.maximum(weights - logged.clip, 0).sum() * float(logged.reward.max()) / len(logged.shopper)
     square = float((weights**2).sum())
-    return Support(covered.value, covered.high, float(weights.sum() ** 2) / square if square else 0.0, over)
+    return Support(
+        covered.value, covered.low, covered.high, float(weights.sum() ** 2) / square if square else 0.0, over
+    )
 
 
 def ips(logged: Logged, weights: Floats, seed: int = 0) -> Estimate:

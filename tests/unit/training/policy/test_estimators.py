@@ -93,6 +93,22 @@ def test_clipping_takes_off_no_more_than_is_said() -> None:
     assert support(log, weights).clipped == pytest.approx(98 / 4)
 
 
+def test_propensities_that_are_too_small_are_refused() -> None:
+    items, log = drawn(2_000, 1)
+    wrong = replace(log, propensity=log.propensity / 2)
+    assert "too small" in support(wrong, wrong.weights(best_first(items, log.place))).problem
+    assert support(log, log.weights(best_first(items, log.place))).problem == ""
+
+
+def test_one_item_drawn_from_hundreds_does_not_make_a_log_of_fixed_places_a_drawn_one() -> None:
+    """Nine places stand fast, the tenth was drawn from 200 items: what any order would earn is not in it."""
+    answers, places = 300, 10
+    propensity = np.tile([1.0] * (places - 1) + [1 / 200], answers)
+    place = np.tile(np.arange(places), answers)
+    log = Logged(np.repeat(np.arange(answers), places), place, propensity, np.ones(len(place)), np.arange(answers))
+    assert support(log, log.weights(np.full(len(place), 1 / places))).problem
+
+
 def test_what_the_log_never_showed_is_refused() -> None:
     # Always the same order: of another it says nothing at two places of three.
     rows, place = np.tile(np.arange(3), 400), np.tile(np.arange(3), 400)
