@@ -132,14 +132,17 @@ def retain(source: Path, out: Path, days: int, now: datetime) -> Receipt:
     """Writes a dataset without events and impressions older than `days` before `now`, and without the shoppers of whom
     nothing but these was known; a receipt lies in it as retention.json.
 
-    Raises ValueError where days is below 1 or impressions have no time, NoTime where events have none, DatasetError
-    where `out` exists.
+    Raises ValueError where days is below 1 or reaches before the year 1, or impressions have no time, NoTime where
+    events have none, DatasetError where `out` exists.
     """
     if days < 1:
         raise ValueError(f"days must be at least 1, not {days}")
     dataset = open_dataset(source)
     dataset.require_time("retention")
-    cutoff = now - timedelta(days=days)
+    try:
+        cutoff = now - timedelta(days=days)
+    except OverflowError:
+        raise ValueError(f"days: {days} before {now:%Y-%m-%d} is before the year 1") from None
     young = pl.col("time") >= cutoff
     events, impressions = dataset.events(), dataset.impressions()
     if impressions["time"].has_nulls():

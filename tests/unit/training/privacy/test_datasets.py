@@ -96,6 +96,9 @@ def test_what_is_old_goes_with_a_receipt(shop: Path, tmp_path: Path) -> None:
     assert not validate(tmp_path / "young").bad
     with pytest.raises(ValueError, match="days must be at least 1, not 0"):
         retain(shop, tmp_path / "no", 0, NOW)
+    for days in (800_000, 10**11):
+        with pytest.raises(ValueError, match="before the year 1"):
+            retain(shop, tmp_path / "no", days, NOW)
 
 
 def test_keys_are_read_from_a_file_that_is_the_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
