@@ -80,8 +80,8 @@ class Support:
 
     `covered`: the mean weight, which is 1 where the log gave everything the policy would show a chance, and else about
     the share of it that had one, from `covered_low` to `covered_high` by the interval; `places`: the effective sample
-    size (sum w)^2 / sum w^2 (Kish 1965); `clipped`: what clipping the weights may take off an estimate at most, if every
-    clipped row earns as much as the best.
+    size (sum w)^2 / sum w^2 (Kish 1965); `clipped`: what clipping the weights may take off an estimate at most, if
+    every clipped row earns as much as the best.
     """
 
     covered: float
