@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     from training.labels.functions import Votes
     from training.labels.task import Floats, Ints, Task, Texts
 
@@ -86,15 +90,18 @@ def synthesize(
             raise TaskError(f"{gold}, row: {strange[0]} is no row of {data} that has a text")
         reads = _reader(declared, model, generator)
         classes, labelled = len(declared.classes), int((texts.label != UNLABELLED).sum())
-        bar = progress.add_task("seed words, features", total=None)
         measured = labelled >= _MEASURED
+        steps = (4 if balance or focal else 3) * seeds * measured
+        # Reading by the functions and learning, blind too where there are answers to hold it against.
+        steps += (2 + bool(answers)) * (out is not None or bool(answers))
+        bar = progress.add_task("seed words, features", total=steps or 1)
         if measured:
             runs = []
             for seed in range(seeds):
                 some = texts.take(_drawn(np.flatnonzero(texts.label != UNLABELLED), rows, seed))
                 made = vectoriser(declared.language)
-                features = made.fit_transform(some.text)
-                progress.update(bar, description="measuring", total=(4 if balance or focal else 3) * seeds)
+                features = _features(made, some.text)
+                progress.update(bar, description="measuring")
                 votes, alone = reads(some.text)
                 runs.append(
                     protocol(
@@ -116,23 +123,27 @@ def synthesize(
             others = np.setdiff1d(np.arange(len(texts)), asked)
             learned = texts.take(np.concatenate([asked, _drawn(others, rows, 0)]))
             made = vectoriser(declared.language)
-            features, (votes, _) = made.fit_transform(learned.text), reads(learned.text)
+            features, (votes, _) = _features(made, learned.text), reads(learned.text)
             persons = np.array([answers[int(row)] for row in learned.row[: len(asked)]], np.int64)
-            progress.update(bar, description="labelling")
+            progress.update(bar, description="labelling", advance=1)
             if answers:
                 blind = synthesise(features, votes, classes, declared.shares, balance=balance, focal=focal)
                 said = blind.student.soft(features[: len(asked)])
                 result["gold"] = asdict(agreement(said.argmax(axis=1), persons))
                 result["calibration"] = asdict(calibrate(said, persons))
+                progress.advance(bar)
             given = dict(enumerate(persons.tolist()))
             final = synthesise(features, votes, classes, declared.shares, given, balance, focal)
+            progress.advance(bar)
         if out is not None:
             (votes, _), features = reads(texts.text), made.transform(texts.text)
             soft = final.student.soft(features)
             if answers:
                 soft = tempered(soft, result["calibration"]["temperature"])
             with new_directory(out) as draft:
-                written = _labels(declared, texts, soft, answers, votes)
+                written = list(_labels(declared, texts, soft, answers, votes))
+                given_each = Counter(str(line[1]) for line in written)
+                result["labels"] = {one.name: given_each[one.value] for one in declared.classes}
                 _write(draft / "labels.csv", ("row", declared.label, "confidence", "source", "functions"), written)
                 chosen = others[next_rows(features[others], soft[others], ask)]
                 names = declared.names
@@ -190,7 +201,8 @@ def synthesize(
     if out is None:
         console.print(f"next: {again} --out NEW_LABELS", soft_wrap=True, highlight=False)
         return
-    console.print(f"{len(texts):,} labels -> {out}/labels.csv", soft_wrap=True, highlight=False)
+    each = ", ".join(f"{name} {count:,}" for name, count in result["labels"].items())
+    console.print(f"{len(texts):,} labels ({each}) -> {out}/labels.csv", soft_wrap=True, highlight=False)
     step = f"fill in {declared.label} in {out}/ask.csv, then {again} --gold {out}/ask.csv --out NEW_LABELS"
     console.print(f"next: {step}", soft_wrap=True, highlight=False)
 
@@ -260,8 +272,10 @@ def check_labels(
         if len(labelled) < _MEASURED:
             raise TaskError(f"{data}: {len(labelled)} rows have a label in {declared.label}, {_MEASURED} are needed")
         texts, classes = texts.take(_drawn(labelled, rows, 0)), len(declared.classes)
+        if len(np.unique(texts.label)) < 2:
+            raise TaskError(f"{data}: all labels in {declared.label} are the same, of which none can be doubted")
         bar = progress.add_task("checking", total=seeds * (injected > 0) + 1)
-        features = vectoriser(declared.language).fit_transform(texts.text)
+        features = _features(vectoriser(declared.language), texts.text)
         true = true_classes(features, texts.label, classes, 0)
         found = np.flatnonzero(doubted(true, texts.label))
         progress.advance(bar)
@@ -310,6 +324,17 @@ def _drawn(rows: "Ints", most: int, seed: int) -> "Ints":
     import numpy as np
 
     return np.random.default_rng(seed).permutation(rows)[:most]
+
+
+def _features(made: "TfidfVectorizer", texts: Sequence[str]) -> "csr_matrix":
+    """What a student reads of texts (texts, features). Raises TaskError where they have too little in common."""
+    from training.labels.task import TaskError
+
+    try:
+        return made.fit_transform(texts)
+    except ValueError as error:
+        told = f"{len(texts)} texts are too few or too unlike: no word is in {made.min_df} of them"
+        raise TaskError(told) from error
 
 
 def _labels(

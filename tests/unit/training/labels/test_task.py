@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,12 @@ def test_labels_are_written_with_where_they_are_from_and_answers_taken(task: Pat
     assert first.exit_code == 0, first.output
     with (tmp_path / "first" / "labels.csv").open() as file:
         labels = list(csv.DictReader(file))
+    counts = Counter(row["mood"] for row in labels)
+    assert f"{len(labels):,} labels (good {counts['1']}, bad {counts['0']})" in first.output
+    assert json.loads((tmp_path / "first" / "card.json").read_text())["labels"] == {
+        "good": counts["1"],
+        "bad": counts["0"],
+    }
     right = np.mean([row["mood"] == str(1 - label) for row, label in zip(labels, truth.tolist(), strict=True)])
     assert right > 0.9
     assert {row["source"] for row in labels} == {"functions", "student"}
@@ -139,3 +146,19 @@ def test_measures_of_a_labelled_file_are_json(task: Path, tmp_path: Path) -> Non
     assert [float(row["confidence"]) for row in doubted] == sorted(
         (float(r["confidence"]) for r in doubted), reverse=True
     )
+
+
+def test_what_cannot_be_learned_from_is_refused_in_words(tmp_path: Path) -> None:
+    task, data = tmp_path / "mood.toml", tmp_path / "data.csv"
+    task.write_text(MINE)
+    run = CliRunner().invoke
+    table(data, ["text", "mood"], [["love it", "1"]])
+    few = run(app, ["synthesize", "--data", str(data), "--task", str(task), "--out", str(tmp_path / "no")])
+    assert few.exit_code == 1
+    assert "1 texts are too few or too unlike: no word is in 3 of them" in " ".join(few.output.split())
+    table(data, ["text", "mood"], [[f"love it, great {row % 7}", "1"] for row in range(150)])
+    same = run(app, ["check-labels", "--data", str(data), "--task", str(task), "--out", str(tmp_path / "no.csv")])
+    assert same.exit_code == 1
+    assert "all labels in mood are the same" in " ".join(same.output.split())
+    assert not (tmp_path / "no").exists()
+    assert not (tmp_path / "no.csv").exists()
