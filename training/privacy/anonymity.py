@@ -79,7 +79,11 @@ def read_attributes(dataset: Path) -> list[dict[str, str]]:
     rows = [json.loads(text or "{}") for text in shoppers["attributes"]]
     seen = {one for table in (data.events(), data.impressions()) for one in table["shopper_id"].unique() if one}
     rows += [{}] * len(seen.difference(shoppers["shopper_id"]))
-    return [{name: ", ".join(sorted(values)) for name, values in row.items()} for row in rows]
+    # As JSON: joined by a comma, "a, b" and "a" with "b" would be one group.
+    return [
+        {name: values[0] if len(values) == 1 else json.dumps(sorted(values)) for name, values in row.items()}
+        for row in rows
+    ]
 
 
 def _at_risk(rows: Iterable[tuple[str, ...]], k: int) -> int:

@@ -1,5 +1,6 @@
 """Who stands out by their attributes, and what would hide them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,13 @@ def test_who_is_known_by_events_or_impressions_alone_counts(tmp_path: Path) -> N
         shown = {"request_id": "r", "item_id": "A", "position": 0, "propensity": 1.0, "time": view["time"]}
         writer.write("impressions", [{**shown, "shopper_id": "carl"}])
     assert read_attributes(tmp_path / "shop") == [{"town": "Bonn"}, {}, {}]
+
+
+def test_a_value_with_a_comma_is_not_two_values(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "shop", Info("toy", "1", "made up", "CC0-1.0")) as writer:
+        likes = [["tea, cake"], ["tea", "cake"], ["cake", "tea"]]
+        told = [json.dumps({"likes": values}) for values in likes]
+        writer.write("items", [{"item_id": "A", "title": "a thing"}])
+        writer.write("shoppers", [{"shopper_id": str(n), "attributes": text} for n, text in enumerate(told)])
+    found = check(read_attributes(tmp_path / "shop"), ["likes"], 2)
+    assert (found.groups, found.at_risk) == (2, 1)
