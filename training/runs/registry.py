@@ -65,8 +65,8 @@ def record(
 
 
 def runs() -> list[Run]:
-    """All that were kept, the oldest first."""
-    return [Run(**json.loads(path.read_text())) for path in sorted(_home().glob("[!.]*.json"))]
+    """All that were kept, the oldest first. Raises ValueError naming a file that is no run."""
+    return [_read(path) for path in sorted(_home().glob("[!.]*.json"))]
 
 
 def find(name: str) -> Run:
@@ -87,6 +87,13 @@ def fingerprint(path: Path) -> str:
             while block := content.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _read(path: Path) -> Run:
+    try:
+        return Run(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: is no run: {error}") from None
 
 
 def _home() -> Path:

@@ -61,3 +61,11 @@ def test_what_differs_is_compared(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["show", "nothing"])
     assert refused.exit_code == 1
     assert "no run is called so" in refused.output
+
+
+@pytest.mark.parametrize("text", ['{"name":', '{"name": "a"}', "[]"])
+def test_a_file_that_is_no_run_is_named(home: Path, text: str) -> None:
+    home.mkdir()
+    (home / "broken.json").write_text(text)
+    with pytest.raises(ValueError, match=r"broken\.json: is no run"):
+        runs()
