@@ -212,8 +212,8 @@ def read_gold(path: Path, task: Task) -> dict[int, int]:
         if not row["row"].isdecimal():
             raise TaskError(f"{path.name}, row {place}, row: must be a number of the data file, not {row['row']!r}")
         number = _number(row[task.label], numbers, f"{path.name}, row {place}, {task.label}")
-        if number != UNLABELLED:
-            gold[int(row["row"])] = number
+        if number != UNLABELLED and gold.setdefault(int(row["row"]), number) != number:
+            raise TaskError(f"{path.name}, row {place}: row {row['row']} has another answer already")
     if not gold:
         raise TaskError(f"{path}: holds no answer in {task.label}")
     return gold

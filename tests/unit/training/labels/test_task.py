@@ -162,3 +162,13 @@ def test_what_cannot_be_learned_from_is_refused_in_words(tmp_path: Path) -> None
     assert "all labels in mood are the same" in " ".join(same.output.split())
     assert not (tmp_path / "no").exists()
     assert not (tmp_path / "no.csv").exists()
+
+
+def test_two_answers_to_one_text_must_agree(tmp_path: Path) -> None:
+    (tmp_path / "mood.toml").write_text(MINE)
+    task, gold = read_task(str(tmp_path / "mood.toml")), tmp_path / "gold.csv"
+    table(gold, ["row", "mood"], [["1", "1"], ["2", ""], ["1", "good"]])
+    assert read_gold(gold, task) == {1: 0}
+    table(gold, ["row", "mood"], [["1", "1"], ["2", "0"], ["1", "0"]])
+    with pytest.raises(TaskError, match="row 3: row 1 has another answer already"):
+        read_gold(gold, task)
