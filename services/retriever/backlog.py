@@ -163,6 +163,8 @@ class Worker(ABC, Generic[K]):
         while True:
             ids: list[str] = []
             try:
+                # What could not be kept would be made again and again.
+                self.catalogue.check()
                 limit = await self._limit()
                 # Those that fail each time must not come between the others and their turn.
                 ids = await backlog.take(self, limit, scan_first=failures > 0)

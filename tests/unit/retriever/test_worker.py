@@ -168,6 +168,20 @@ async def test_failures_are_tried_again_until_it_goes(running: Running, code: gr
     assert set(running.vectors()) == {"a", "b"}
 
 
+async def test_nothing_is_embedded_that_could_not_be_kept(running: Running) -> None:
+    written = await running.upsert("a", "b")
+    # As the writer notes it when the disk is full; its own probe would find it well again.
+    problem, probe = "database or disk is full", running.catalogue._probe
+    running.catalogue._probe = lambda: None  # type: ignore[method-assign]
+    running.catalogue._disk_problem = problem
+    running.worker.add(SPACE, "g1")
+    await asyncio.sleep(0.5)
+    assert not running.embedder.sizes
+    running.catalogue._probe = probe  # type: ignore[method-assign]
+    running.catalogue._probe()
+    await running.indexed(written)
+
+
 @pytest.mark.parametrize("wrong", ["space_version", "dim"])
 async def test_vectors_of_another_space_are_not_kept(running: Running, wrong: str) -> None:
     right = getattr(running.embedder, wrong)
