@@ -57,9 +57,18 @@ T = TypeVar("T")
 _builder = low_priority("build")
 
 
+class _Memory:
+    """Vectors in the memory of a FAISS index, as numpy reads them: arrays made of it keep the index alive, so work in
+    the background that was abandoned reads no memory that is gone."""
+
+    def __init__(self, index: Any, vectors: Float32) -> None:
+        self.index = index
+        self.__array_interface__ = vectors.__array_interface__
+
+
 @dataclass(frozen=True)
 class Base:
-    """A FAISS index and its raw vectors of shape (rows, dim), which are FAISS's memory: hold the Base to use them."""
+    """A FAISS index and its raw vectors of shape (rows, dim), which are FAISS's memory and keep it alive."""
 
     index: Any
     vectors: Float32
@@ -71,10 +80,10 @@ class Base:
     def of(cls, index: Any, dim: int, codes: Codes | None = None, coded: int = 0) -> "Base":
         """The base over a finished IndexFlatIP or IndexHNSWFlat and the codes of its rows."""
         rows = index.ntotal
-        vectors = (
-            faiss.rev_swig_ptr(_storage(index).get_xb(), rows * dim).reshape(rows, dim) if rows else _no_vectors(dim)
-        )
-        return cls(index, vectors, codes, coded)
+        if not rows:
+            return cls(index, _no_vectors(dim), codes, coded)
+        memory: Any = _Memory(index, faiss.rev_swig_ptr(_storage(index).get_xb(), rows * dim))
+        return cls(index, np.asarray(memory).reshape(rows, dim), codes, coded)
 
     @property
     def graph(self) -> bool:

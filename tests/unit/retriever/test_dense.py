@@ -1,7 +1,10 @@
 import os
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
+import faiss as faiss_module
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +20,9 @@ from services.retriever.planner import EXACT, Plan
 from souk.types.v1 import types_pb2
 from souk.vectors import Float32
 from tests.unit.retriever.items import CONTENT, random_vectors
+
+# FAISS's type stubs know little of what its Python wrappers do.
+faiss: Any = faiss_module
 
 DIM = 8
 
@@ -349,6 +355,19 @@ def test_a_build_ends_soon_after_it_was_abandoned(monkeypatch: pytest.MonkeyPatc
         space.build(space.view(), columns, stop)
     dense_module._builder.submit(lambda: None).result(timeout=60)
     assert index.ntotal < 12_000
+
+
+@pytest.mark.parametrize("index", [faiss.IndexFlatIP(64), faiss.IndexHNSWFlat(64, 8, faiss.METRIC_INNER_PRODUCT)])
+def test_vectors_of_a_base_keep_their_memory(index: Any) -> None:
+    index, vectors = faiss.clone_index(index), random_vectors(50, 64)
+    index.add(vectors)
+    held = weakref.ref(index)
+    seen = dense_module.Base.of(index, 64).vectors[10:]
+    del index
+    assert held() is not None
+    assert np.array_equal(seen, vectors[10:])
+    del seen
+    assert held() is None
 
 
 def test_codes_grow_and_are_learnt_anew_without_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
